@@ -1,0 +1,3 @@
+//! Load and measurement of the real rooms.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The contract between the planes: playback tokens and the JSON of the API.

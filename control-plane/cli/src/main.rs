@@ -1,0 +1,3 @@
+//! weir: the operator's command line.
+
+fn main() {}

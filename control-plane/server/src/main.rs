@@ -1,0 +1,3 @@
+//! The control plane: ingest, rights, playback sessions.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The toolbox behind cargo xtask.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The read-through cache: store, else join or start the one fill.

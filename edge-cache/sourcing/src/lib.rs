@@ -1,0 +1,1 @@
+//! Where to go on a miss: sources ordered by marginal price among the healthy.

@@ -1,0 +1,1 @@
+//! HTTP at the viewer's edge: listeners, TLS, routes, authorisation, ranges, shedding, drain.

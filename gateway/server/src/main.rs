@@ -1,0 +1,3 @@
+//! weir-gateway: wires one node together.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Stories in virtual time and end-to-end runs with real processes.
