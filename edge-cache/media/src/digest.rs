@@ -102,6 +102,18 @@ impl GroupDigests {
         Ok(Self { len, root, groups })
     }
 
+    /// Accepts a list as it lies in a groups object or on the wire: the digests one after another. A run of
+    /// a single group needs no list.
+    ///
+    /// # Errors
+    /// [`RootMismatch`] when the bytes are not that list.
+    pub fn parse(len: u64, root: Digest, bytes: &[u8]) -> Result<Self, RootMismatch> {
+        let (groups, rest) = bytes.as_chunks::<32>();
+        // Compared before anything is copied: a list of the wrong length may be of any length.
+        let fits = rest.is_empty() && groups.len() as u64 <= group_count(len);
+        if fits { Self::checked(len, root, groups.to_vec()) } else { Err(RootMismatch) }
+    }
+
     /// The length of the run in bytes.
     #[must_use]
     pub fn len(&self) -> u64 {
@@ -134,7 +146,11 @@ impl GroupDigests {
             return false;
         }
         let expected = self.groups[group as usize];
-        if self.groups.len() == 1 { Digest::of(bytes).0 == expected } else { group_value(group, bytes) == expected }
+        if self.groups.len() == 1 {
+            Digest::of(bytes).0 == expected
+        } else {
+            group_value(group, bytes) == expected
+        }
     }
 }
 

@@ -108,12 +108,17 @@ impl SegmentKey {
 impl fmt::Display for SegmentKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { title, package, rendition, part } = self;
-        write!(f, "{title}/{package}/{rendition}/")?;
-        match part {
-            Part::Playlist => f.write_str("playlist"),
-            Part::IFrames => f.write_str("iframes"),
-            Part::Init => f.write_str("init"),
-            Part::Media(n) => write!(f, "{n}"),
+        write!(f, "{title}/{package}/{rendition}/{part}")
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Playlist => f.write_str("playlist"),
+            Self::IFrames => f.write_str("iframes"),
+            Self::Init => f.write_str("init"),
+            Self::Media(n) => write!(f, "{n}"),
         }
     }
 }

@@ -15,7 +15,7 @@ pub mod range;
 pub mod validator;
 
 pub use digest::{Digest, GROUP_LEN, GroupDigests};
-pub use index::{Index, Rendition, RenditionKind, Segment};
+pub use index::{Contents, Index, Object, Rendition, RenditionKind, Segment};
 pub use key::{Part, SegmentKey};
 pub use name::{PackageId, RenditionId, TitleId};
 pub use range::ByteRange;

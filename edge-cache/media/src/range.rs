@@ -170,7 +170,9 @@ mod tests {
 
     #[test]
     fn rfc_9110_section_14() {
-        let check = |header: &str, expected: Selection| assert_eq!(select(Some(header), 1000), expected, "{header:?}");
+        let check = |header: &str, expected: Selection| {
+            assert_eq!(select(Some(header), 1000), expected, "{header:?}");
+        };
         check("bytes=0-0", ranges(&[(0, 1)]));
         check("bytes=0-499", ranges(&[(0, 500)]));
         check("BYTES=500-999", ranges(&[(500, 1000)]));
@@ -186,9 +188,21 @@ mod tests {
         check("bytes=1000-2000", Selection::Unsatisfiable);
         check("bytes=-0", Selection::Unsatisfiable);
         check("bytes=99999999999999999999999-", Selection::Unsatisfiable);
-        for malformed in ["", "bytes", "bytes=", "bytes=,", "bytes=-", "bytes=5-4", "bytes=a-b", "bytes=+1-2",
-            "items=0-1", "bytes=0-1,x", "bytes=1-2-3", "bytes=0x1-2", "bytes=0-5,3-8"]
-        {
+        for malformed in [
+            "",
+            "bytes",
+            "bytes=",
+            "bytes=,",
+            "bytes=-",
+            "bytes=5-4",
+            "bytes=a-b",
+            "bytes=+1-2",
+            "items=0-1",
+            "bytes=0-1,x",
+            "bytes=1-2-3",
+            "bytes=0x1-2",
+            "bytes=0-5,3-8",
+        ] {
             check(malformed, Selection::Whole);
         }
         assert_eq!(select(None, 1000), Selection::Whole);
@@ -199,7 +213,10 @@ mod tests {
     fn too_many_ranges_are_ignored() {
         let list: Vec<String> = (0..=MAX_RANGES).map(|i| format!("{}-{}", i * 2, i * 2)).collect();
         assert_eq!(select(Some(&format!("bytes={}", list.join(","))), 1000), Selection::Whole);
-        assert!(matches!(select(Some(&format!("bytes={}", list[1..].join(","))), 1000), Selection::Ranges(_)));
+        assert!(matches!(
+            select(Some(&format!("bytes={}", list[1..].join(","))), 1000),
+            Selection::Ranges(_)
+        ));
     }
 
     #[test]
