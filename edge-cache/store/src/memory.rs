@@ -1,0 +1,83 @@
+//! The memory tier: whole bodies under an exact budget, behind one short lock.
+//!
+//! One lock is enough: 10 Gbit/s of 4 MB segments are 300 requests a second, and the lock is held for a hash
+//! lookup. Nothing is copied, neither on the way in nor on a hit.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use media::{Digest, SegmentKey};
+
+use crate::body::SegmentBody;
+use crate::metrics::Metrics;
+use crate::policy::S3Fifo;
+use crate::store::{Tier, TierUsage};
+use crate::table::Table;
+
+/// What one place costs beside the body: the table's entry, its bucket, the policy's node, its queue and ghost
+/// entries, each with the slack of a doubling array, and the key's two strings without their text.
+const PLACE_BYTES: u64 = 640;
+/// What one group costs beside its bytes: its handle in the body, the shared count behind it, and what the
+/// allocator adds to two allocations.
+const GROUP_BYTES: u64 = 96;
+
+pub(crate) struct MemoryTier {
+    table: Mutex<Table<Held>>,
+    metrics: Arc<Metrics>,
+}
+
+struct Held {
+    root: Digest,
+    body: SegmentBody,
+}
+
+impl MemoryTier {
+    pub(crate) fn new(capacity: u64, metrics: Arc<Metrics>) -> Self {
+        let table = Table::new(capacity, PLACE_BYTES, Box::new(S3Fifo::new(capacity)));
+        Self { table: Mutex::new(table), metrics }
+    }
+
+    /// The body, if it is here under this root. Counts a request.
+    pub(crate) fn get(&self, key: &SegmentKey, len: u64, root: Digest) -> Option<SegmentBody> {
+        let mut table = self.lock();
+        let held = table.get(key).filter(|held| held.root == root && held.body.len() == len)?;
+        Some(held.body.clone())
+    }
+
+    /// Keeps a body; what is larger than the whole tier is not kept.
+    pub(crate) fn insert(&self, key: &SegmentKey, root: Digest, body: SegmentBody) {
+        let bytes = cost(key, &body);
+        let mut table = self.lock();
+        let replaced = table.remove(key);
+        let evicted = table.insert(key, Held { root, body }, bytes).unwrap_or_default();
+        self.metrics.evicted(Tier::Memory, evicted.len());
+        self.metrics.usage(Tier::Memory, usage(&table));
+        // The bodies are freed after the lock: returning megabytes to the allocator takes a while.
+        drop(table);
+        drop((replaced, evicted));
+    }
+
+    pub(crate) fn remove(&self, key: &SegmentKey) {
+        let mut table = self.lock();
+        let removed = table.remove(key);
+        self.metrics.usage(Tier::Memory, usage(&table));
+        drop(table);
+        drop(removed);
+    }
+
+    pub(crate) fn usage(&self) -> TierUsage {
+        usage(&self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table<Held>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn usage(table: &Table<Held>) -> TierUsage {
+    TierUsage { bytes: table.bytes(), objects: table.len() as u64 }
+}
+
+fn cost(key: &SegmentKey, body: &SegmentBody) -> u64 {
+    let names = key.title.as_str().len() + key.rendition.as_str().len();
+    body.len() + body.groups().len() as u64 * GROUP_BYTES + names as u64
+}

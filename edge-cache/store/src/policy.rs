@@ -1,0 +1,28 @@
+//! Which object goes when a tier is full: a decision behind a small interface.
+//!
+//! A policy sees keys, sizes and hits and nothing else; it does no I/O, holds no lock and reads no clock. The
+//! table that owns the objects tells it everything that happens, in order. Today's policy is [`S3Fifo`]; one
+//! that knows about sessions and titles can take its place without the tiers noticing.
+
+mod s3fifo;
+
+use media::SegmentKey;
+
+pub use self::s3fifo::S3Fifo;
+
+/// The place of an object in its table. Places are small numbers and are used again after [`Policy::forget`]
+/// or [`Policy::victim`], so a policy may keep its state in a plain array.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Slot(pub u32);
+
+/// Decides which object goes when a tier is full.
+pub trait Policy: Send {
+    /// An object came in.
+    fn admit(&mut self, slot: Slot, key: &SegmentKey, bytes: u64);
+    /// An object was asked for.
+    fn touch(&mut self, slot: Slot);
+    /// An object was taken out by somebody else.
+    fn forget(&mut self, slot: Slot);
+    /// Chooses the object to give up and forgets it; `None` only when there is none.
+    fn victim(&mut self) -> Option<Slot>;
+}
