@@ -34,6 +34,3 @@ pub use config::{ByteSize, DiskConfig, StoreConfig, SyncPolicy};
 pub use device::{Device, DirDevice, FileId, Listing, MemoryDevice};
 pub use disk::{DiskObject, ReadFault};
 pub use store::{OpenError, SegmentStore, Stored, Tier, TierUsage, Usage};
-
-#[cfg(test)]
-mod tests;

@@ -6,10 +6,14 @@ use media::SegmentKey;
 
 use crate::policy::{Policy, Slot};
 
+/// How many places are made, and charged, together at first.
+const FIRST_PLACES: usize = 8;
+
 /// Objects by key, never more of them than the budget allows.
 ///
 /// What an object costs is told by whoever inserts it. `per_place` bytes are charged on top for every place the
-/// table ever had to make, used or not, because the arrays behind it do not shrink.
+/// table ever had to make, used or not, because the arrays behind it do not shrink; the first ones come together,
+/// as they do in the arrays.
 pub(crate) struct Table<V> {
     capacity: u64,
     per_place: u64,
@@ -115,6 +119,7 @@ impl<V> Table<V> {
     }
 
     fn charge(&self, places: usize, payload: u64) -> u64 {
+        let places = if places == 0 { 0 } else { places.max(FIRST_PLACES) };
         payload.saturating_add(places as u64 * self.per_place)
     }
 }

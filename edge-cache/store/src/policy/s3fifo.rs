@@ -280,6 +280,7 @@ mod tests {
     fn a_flood_does_not_wash_the_favourites_away() {
         let mut policy = policy_with(10);
         let mut held: Vec<u32> = (0..10).collect();
+        (0..5).for_each(|slot| policy.touch(Slot(slot)));
         for n in 10..1000 {
             (0..5).filter(|slot| held[*slot as usize] < 5).for_each(|slot| policy.touch(Slot(slot)));
             let slot = policy.victim().expect("not empty");

@@ -1,0 +1,95 @@
+//! The memory tier's budget against what the allocator really handed out.
+
+#![expect(unsafe_code, reason = "a counting allocator is the only honest witness")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use bytes::Bytes;
+use media::{GroupDigests, PackageId, Part, SegmentKey};
+use prometheus::Registry;
+use store::{ByteSize, SegmentBody, SegmentStore, StoreConfig};
+
+/// Counts what is handed out, rounded up to the allocator's grain and with its header.
+struct Counting;
+
+static HELD: AtomicI64 = AtomicI64::new(0);
+
+fn real(layout: Layout) -> i64 {
+    (layout.size() + 8).next_multiple_of(16).max(32) as i64
+}
+
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        HELD.fetch_add(real(layout), Ordering::Relaxed);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        HELD.fetch_sub(real(layout), Ordering::Relaxed);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Every key and every group has its own allocation, the most expensive way to hold a segment.
+fn insert(store: &SegmentStore, number: u32, len: usize) {
+    let (title, rendition) = ("a-film-with-a-name".parse().expect("a name"), "v720".parse().expect("a name"));
+    let key = SegmentKey { title, package: PackageId(7), rendition, part: Part::Media(number) };
+    let bytes = vec![number as u8; len];
+    let digests = Arc::new(GroupDigests::of(&bytes));
+    let mut groups: Vec<Bytes> = bytes.chunks(16_384).map(|chunk| Bytes::from(chunk.to_vec())).collect();
+    if groups.is_empty() {
+        groups.push(Bytes::new());
+    }
+    let body = SegmentBody::new(len as u64, groups).expect("the right groups");
+    store.insert(&key, digests, body);
+    // A hit turns each buffer into a counted one, as serving does.
+    let found = store.lookup(&key, len as u64, GroupDigests::of(&bytes).root());
+    if let Some(store::Stored::Memory(body)) = found {
+        let range = media::ByteRange::new(0, len as u64 + 1).expect("not empty");
+        assert_eq!(body.slices(range).map(|slice| slice.len()).sum::<usize>(), len);
+    }
+}
+
+fn check(lens: &[usize], count: u32, budget: u64) {
+    let config = StoreConfig { memory_bytes: ByteSize::from(budget), ..StoreConfig::default() };
+    let registry = Registry::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("builds");
+    let store = runtime.block_on(SegmentStore::open(&config, None, &registry)).expect("opens");
+    let before = HELD.load(Ordering::Relaxed);
+    for number in 0..count {
+        insert(&store, number, lens[number as usize % lens.len()]);
+        let held = HELD.load(Ordering::Relaxed) - before;
+        let usage = store.usage().memory;
+        assert!(usage.bytes <= budget, "{usage:?} of {budget}");
+        assert!(
+            held <= usage.bytes as i64,
+            "really held {held}, charged {usage:?}, after {number} of {lens:?}"
+        );
+    }
+    let usage = store.usage().memory;
+    let payload: u64 = usage.bytes;
+    assert!(
+        payload > budget - *lens.iter().max().expect("some") as u64 - 2048,
+        "the budget is used: {usage:?}"
+    );
+}
+
+/// One test, because the allocator counts the whole process.
+#[test]
+fn what_is_charged_is_never_less_than_what_is_held() {
+    check(&[4_000_000], 30, 32 << 20);
+    check(&[3_000_000, 100_000, 16_385, 700_000], 200, 24 << 20);
+    check(&[100], 20_000, 4 << 20);
+    check(&[1000, 16_384, 0, 40_000], 4_000, 8 << 20);
+    // Many small ones first, then large ones: the places of the small ones are still paid for.
+    let mixed: Vec<usize> = (0..4000).map(|n| if n < 3000 { 10 } else { 60_000 }).collect();
+    check(&mixed, 4000, 6 << 20);
+}
