@@ -1,0 +1,334 @@
+//! One purchase, leg by leg.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures_util::stream::Fuse;
+use futures_util::{FutureExt, StreamExt};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::health::Standing;
+use crate::planner::{Candidate, Choice, ChoiceReason, plan, rest_ends};
+use crate::source::{ByteStream, Opened, Reason, SourceError, SourceId, SourceKind};
+use crate::sources::{Sources, Transfer};
+use crate::want::Want;
+
+/// What a want of unknown length counts as when prices are compared: about a small index.
+const GUESSED_LEN: u64 = 64 * 1024;
+
+/// One purchase: legs from one source after another until the caller has everything. Dropping it ends it.
+pub struct Fetch {
+    sources: Arc<Sources>,
+    want: Want,
+    deadline: Instant,
+    /// Transfers begun, those that ended in "not here" excepted.
+    attempts: u32,
+    /// What this fetch knows about each source.
+    marks: Vec<Mark>,
+    last: LastError,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Mark {
+    tries: u32,
+    /// What it said when it could not serve these bytes at all.
+    absent: Option<Reason>,
+}
+
+/// The newest failure, told by the fetch itself or by one of its legs.
+#[derive(Clone, Default)]
+struct LastError(Arc<Mutex<Option<SourceError>>>);
+
+impl LastError {
+    fn set(&self, error: &SourceError) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
+    }
+
+    fn get(&self) -> Option<SourceError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Nobody delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exhausted {
+    /// The newest failure.
+    pub last: Option<SourceError>,
+    /// Transfers begun, those that ended in "not here" excepted.
+    pub attempts: u32,
+    /// Whether every healthy source answered that it does not hold the bytes.
+    pub not_found: bool,
+}
+
+impl fmt::Display for Exhausted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.last {
+            Some(last) => write!(f, "no source delivered after {} attempts, the last: {last}", self.attempts),
+            None => write!(f, "no source could be asked"),
+        }
+    }
+}
+
+impl std::error::Error for Exhausted {}
+
+impl Fetch {
+    pub(crate) fn new(sources: Arc<Sources>, want: Want, deadline: Instant) -> Self {
+        let marks = vec![Mark::default(); sources.known.len()];
+        Self { sources, want, deadline, attempts: 0, marks, last: LastError::default() }
+    }
+
+    /// Opens the next source at byte `from` of the want: as many bytes as the caller has verified. Returns when
+    /// one has answered that the body follows.
+    ///
+    /// # Errors
+    /// [`Exhausted`] when the deadline, the attempts or the sources have run out.
+    pub async fn next_leg(&mut self, from: u64) -> Result<Leg, Exhausted> {
+        let Some(want) = self.want.tail(from) else { return Err(self.exhausted()) };
+        while self.attempts < self.sources.config.max_attempts {
+            let Some((choice, permit)) = self.next_turn(&want).await else { break };
+            let index = choice.index;
+            let transfer = Transfer::begin(Arc::clone(&self.sources), index, permit);
+            self.marks[index].tries += 1;
+            self.attempts += 1;
+            tracing::trace!(source = %transfer.source().id(), reason = choice.reason.as_str(), from, "asking");
+            match self.open(transfer, &want).await {
+                Ok(leg) => return Ok(leg),
+                Err(error) => self.note(index, &error),
+            }
+        }
+        Err(self.exhausted())
+    }
+
+    /// The best source that has a permit to spare. `None` when nobody is left or the deadline has come.
+    async fn next_turn(&self, want: &Want) -> Option<(Choice, OwnedSemaphorePermit)> {
+        for choice in self.choices(want).await {
+            if choice.reason == ChoiceReason::Again {
+                self.pause(self.marks[choice.index].tries).await;
+            }
+            if self.deadline <= Instant::now() {
+                self.last.set(&failure(Reason::Timeout, "the deadline of the fetch has come"));
+                return None;
+            }
+            if let Some(permit) = self.permit(choice.index).await {
+                return Some((choice, permit));
+            }
+        }
+        None
+    }
+
+    /// The plan. If it is empty because everybody rests, and a rest ends soon, the plan of that moment: a
+    /// source that said "slow down" is worth the wait when there is no other.
+    async fn choices(&self, want: &Want) -> Vec<Choice> {
+        let len = want.len().unwrap_or(GUESSED_LEN);
+        let (now, candidates) = self.candidates();
+        let choices = plan(now, &candidates, len);
+        let soon = self.deadline.min(now + self.sources.config.rest_wait);
+        match rest_ends(&candidates).filter(|end| choices.is_empty() && *end <= soon) {
+            None => choices,
+            Some(end) => {
+                sleep_until(end).await;
+                let (now, candidates) = self.candidates();
+                plan(now, &candidates, len)
+            }
+        }
+    }
+
+    fn candidates(&self) -> (Instant, Vec<Candidate>) {
+        let now = Instant::now();
+        let candidate = |(at, mark): (usize, &Mark)| {
+            self.sources.candidate(at, now, mark.tries > 0, mark.absent.is_some())
+        };
+        (now, self.marks.iter().enumerate().map(candidate).collect())
+    }
+
+    async fn pause(&self, tries: u32) {
+        let pause = self.sources.config.retry_pause * (1 << (tries - 1).min(10));
+        sleep_until((Instant::now() + pause).min(self.deadline)).await;
+    }
+
+    async fn permit(&self, index: usize) -> Option<OwnedSemaphorePermit> {
+        let known = &self.sources.known[index];
+        let until = (Instant::now() + self.sources.config.permit_wait).min(self.deadline);
+        let permit = timeout_at(until, Arc::clone(&known.permits).acquire_owned()).await;
+        let permit = permit.ok().and_then(Result::ok);
+        if permit.is_none() {
+            let id = known.source.id();
+            self.last.set(&failure(Reason::Throttled, format_args!("all our permits for {id} are in use")));
+        }
+        permit
+    }
+
+    async fn open(&self, mut transfer: Transfer, want: &Want) -> Result<Leg, SourceError> {
+        let patience =
+            Patience::until(transfer.started() + self.sources.config.first_byte_timeout, self.deadline);
+        let source = Arc::clone(transfer.source());
+        let opened = match timeout_at(patience.until, source.open(want)).await {
+            Ok(opened) => opened.and_then(|opened| as_promised(opened, want)),
+            Err(_) if patience.is_ours => {
+                return Err(failure(Reason::Timeout, "the deadline came before an answer"));
+            }
+            Err(_) => Err(failure(Reason::Timeout, "no answer in time")),
+        };
+        let opened = opened.inspect_err(|error| transfer.failed(error))?;
+        Ok(Leg {
+            transfer,
+            sources: Arc::clone(&self.sources),
+            body: opened.body.fuse(),
+            promised: opened.len,
+            received: 0,
+            patience,
+            deadline: self.deadline,
+            last: self.last.clone(),
+        })
+    }
+
+    fn note(&mut self, index: usize, error: &SourceError) {
+        self.last.set(error);
+        if error.reason.is_absence() {
+            self.marks[index].absent = Some(error.reason);
+            self.attempts -= 1;
+        }
+    }
+
+    fn exhausted(&self) -> Exhausted {
+        let (_, candidates) = self.candidates();
+        let asked = |c: &Candidate| c.absent || c.standing != Standing::Closed;
+        let not_here = self.marks.iter().any(|mark| mark.absent == Some(Reason::NotFound));
+        let not_found = not_here && self.attempts == 0 && candidates.iter().all(asked);
+        Exhausted { last: self.last.get(), attempts: self.attempts, not_found }
+    }
+}
+
+/// A body of another length than the index promises is another version.
+fn as_promised(opened: Opened, want: &Want) -> Result<Opened, SourceError> {
+    match want.len() {
+        Some(len) if len != opened.len => {
+            Err(failure(Reason::Changed, format_args!("offers {} bytes where {len} were asked", opened.len)))
+        }
+        _ => Ok(opened),
+    }
+}
+
+fn failure(reason: Reason, detail: impl fmt::Display) -> SourceError {
+    SourceError { reason, detail: detail.to_string() }
+}
+
+/// Until when to wait, and whether it is our own deadline that ends it: then the source is not to blame.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    until: Instant,
+    is_ours: bool,
+}
+
+impl Patience {
+    fn until(theirs: Instant, deadline: Instant) -> Self {
+        Self { until: theirs.min(deadline), is_ours: deadline < theirs }
+    }
+}
+
+/// A body that has begun. Dropping it before its end cancels the transfer and is no evidence against the source.
+pub struct Leg {
+    transfer: Transfer,
+    sources: Arc<Sources>,
+    body: Fuse<ByteStream>,
+    promised: u64,
+    received: u64,
+    patience: Patience,
+    deadline: Instant,
+    last: LastError,
+}
+
+impl fmt::Debug for Leg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Leg({}, {} of {} bytes)", self.source(), self.received, self.promised)
+    }
+}
+
+impl Leg {
+    /// Who delivers.
+    #[must_use]
+    pub fn source(&self) -> &SourceId {
+        self.transfer.source().id()
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn kind(&self) -> SourceKind {
+        self.transfer.source().kind()
+    }
+
+    /// How many bytes the body will carry.
+    #[must_use]
+    pub fn promised(&self) -> u64 {
+        self.promised
+    }
+
+    /// The next bytes, never empty; `None` only after every promised byte. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// [`SourceError`] when the source falls silent, breaks off, or sends more than it promised. The leg is
+    /// over then; the fetch may have another.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, SourceError> {
+        if self.received == self.promised {
+            return self.end();
+        }
+        let piece = self.piece().await.inspect_err(|error| self.fail(error))?;
+        if self.received == 0 {
+            self.transfer.saw_first_byte();
+        }
+        self.received += piece.len() as u64;
+        self.transfer.saw_bytes(piece.len() as u64);
+        if self.received > self.promised {
+            let error = failure(Reason::Changed, "sent more bytes than it promised");
+            self.fail(&error);
+            return Err(error);
+        }
+        let stall = Instant::now() + self.sources.config.stall_timeout;
+        self.patience = Patience::until(stall, self.deadline);
+        Ok(Some(piece))
+    }
+
+    /// The caller checked the bytes and they are wrong: the source rests for long.
+    pub fn corrupt(mut self) {
+        self.fail(&failure(Reason::Corrupt, "bytes that the signed index does not vouch for"));
+    }
+
+    async fn piece(&mut self) -> Result<Bytes, SourceError> {
+        loop {
+            match timeout_at(self.patience.until, self.body.next()).await {
+                Ok(Some(Ok(piece))) if piece.is_empty() => {}
+                Ok(Some(piece)) => return piece,
+                Ok(None) => {
+                    let missing = self.promised - self.received;
+                    return Err(failure(Reason::Cut, format_args!("{missing} bytes are missing")));
+                }
+                Err(_) => return Err(failure(Reason::Timeout, "the body fell silent")),
+            }
+        }
+    }
+
+    /// Everything came. What more is at hand already is too much; nobody waits for what may follow.
+    fn end(&mut self) -> Result<Option<Bytes>, SourceError> {
+        match self.body.next().now_or_never() {
+            Some(Some(Ok(piece))) if !piece.is_empty() => {
+                let error = failure(Reason::Changed, "sent more bytes than it promised");
+                self.fail(&error);
+                Err(error)
+            }
+            _ => {
+                self.transfer.delivered();
+                Ok(None)
+            }
+        }
+    }
+
+    fn fail(&mut self, error: &SourceError) {
+        self.last.set(error);
+        let ours = error.reason == Reason::Timeout && self.patience.is_ours;
+        if !ours {
+            self.transfer.failed(error);
+        }
+    }
+}
