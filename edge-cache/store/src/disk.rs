@@ -82,9 +82,14 @@ impl DiskTier {
         Ok(Arc::new(tier))
     }
 
-    /// Finds an object and counts the request; nothing while reads are paused.
-    pub(crate) fn get(self: &Arc<Self>, key: &SegmentKey, len: u64, root: Digest) -> Option<DiskObject> {
-        let file = self.index().get(key, len, root)?;
+    /// Somebody asked for the key, whichever tier answers.
+    pub(crate) fn count_request(&self, key: &SegmentKey) {
+        self.index().count_request(key);
+    }
+
+    /// Finds an object without counting a request; nothing while reads are paused.
+    pub(crate) fn find(self: &Arc<Self>, key: &SegmentKey, len: u64, root: Digest) -> Option<DiskObject> {
+        let file = self.index().find(key, len, root)?;
         if self.read_pause.holds(Instant::now()) {
             return None;
         }
@@ -148,6 +153,9 @@ impl DiskTier {
         if self.write_pause.holds(Instant::now()) {
             return WriteOutcome::Paused;
         }
+        if self.write_pause.has_passed(Instant::now()) {
+            self.retry_stuck().await;
+        }
         let mut claim = match self.claim(label) {
             Ok(claim) => claim,
             Err(refused) => return refused,
@@ -156,8 +164,9 @@ impl DiskTier {
             self.pause_writes(&error);
             return if is_full(&error) { WriteOutcome::Full } else { WriteOutcome::Failed };
         }
-        self.write_pause.end();
-        self.metrics.writes_paused(false);
+        if self.write_pause.end() {
+            self.metrics.writes_paused(false);
+        }
         claim.commit()
     }
 
@@ -188,17 +197,34 @@ impl DiskTier {
         Ok(Claim { tier: self, label, file, bytes, touched: false, kept: false })
     }
 
-    /// Removes every doomed file, one at a time.
+    /// Removes every doomed file, one at a time. Ends at the first that cannot be removed and sets it aside.
     async fn bury(&self) -> io::Result<()> {
         loop {
             let _alone = self.undertaker.lock().await;
             let Some(file) = self.index().next_doomed() else { return Ok(()) };
-            self.device.remove(file).await?;
-            self.index().buried();
+            let removed = self.device.remove(file).await;
+            let mut index = self.index();
+            match removed {
+                Ok(()) => index.buried(),
+                Err(error) => {
+                    index.set_aside();
+                    return Err(error);
+                }
+            }
         }
     }
 
-    /// Starts the one background removal unless it runs. What it cannot remove waits for the next write.
+    /// After a pause: what could not be removed may go now. What still cannot keeps its room.
+    async fn retry_stuck(&self) {
+        let stuck = self.index().stuck();
+        for file in stuck {
+            if self.device.remove(file).await.is_ok() {
+                self.index().unstuck(file);
+            }
+        }
+    }
+
+    /// Starts the one background removal unless it runs. Where it ends early, the next write goes on.
     fn schedule_burial(self: &Arc<Self>, index: &mut Index) {
         if index.next_doomed().is_none() || std::mem::replace(&mut index.burial_runs, true) {
             return;
@@ -245,10 +271,10 @@ impl DiskTier {
 
     /// Keeps a body that was just read in memory, unless the object was removed meanwhile. The index stays
     /// locked so that a removal comes before or after as a whole.
-    fn promote(&self, label: &Label, file: FileId, body: SegmentBody) {
+    fn promote(&self, label: &Label, file: FileId, digests: Arc<GroupDigests>, body: SegmentBody) {
         let index = self.index();
         if index.holds(&label.key, file) {
-            self.memory.insert(&label.key, label.root, body);
+            self.memory.insert(&label.key, digests, body);
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use media::{Digest, SegmentKey};
+use media::{Digest, GroupDigests, SegmentKey};
 
 use crate::body::SegmentBody;
 use crate::metrics::Metrics;
@@ -14,11 +14,12 @@ use crate::store::{Tier, TierUsage};
 use crate::table::Table;
 
 /// What one place costs beside the body: the table's entry, its bucket, the policy's node, its queue and ghost
-/// entries, each with the slack of a doubling array, and the key's two strings without their text.
-const PLACE_BYTES: u64 = 640;
-/// What one group costs beside its bytes: its handle in the body, the shared count behind it, and what the
-/// allocator adds to two allocations.
-const GROUP_BYTES: u64 = 96;
+/// entries, each with the slack of a doubling array, the list of digests without its entries, and the key's two
+/// strings without their text.
+const PLACE_BYTES: u64 = 768;
+/// What one group costs beside its bytes: its digest, its handle in the body, the shared count behind it, and
+/// what the allocator adds to two allocations.
+const GROUP_BYTES: u64 = 128;
 
 pub(crate) struct MemoryTier {
     table: Mutex<Table<Held>>,
@@ -26,8 +27,14 @@ pub(crate) struct MemoryTier {
 }
 
 struct Held {
-    root: Digest,
+    digests: Arc<GroupDigests>,
     body: SegmentBody,
+}
+
+impl Held {
+    fn is(&self, len: u64, root: Digest) -> bool {
+        self.body.len() == len && self.digests.root() == root
+    }
 }
 
 impl MemoryTier {
@@ -39,16 +46,23 @@ impl MemoryTier {
     /// The body, if it is here under this root. Counts a request.
     pub(crate) fn get(&self, key: &SegmentKey, len: u64, root: Digest) -> Option<SegmentBody> {
         let mut table = self.lock();
-        let held = table.get(key).filter(|held| held.root == root && held.body.len() == len)?;
+        let held = table.get(key).filter(|held| held.is(len, root))?;
         Some(held.body.clone())
     }
 
+    /// The digests of a body that is here. Counts no request.
+    pub(crate) fn digests(&self, key: &SegmentKey, len: u64, root: Digest) -> Option<Arc<GroupDigests>> {
+        let table = self.lock();
+        let held = table.peek(key).filter(|held| held.is(len, root))?;
+        Some(held.digests.clone())
+    }
+
     /// Keeps a body; what is larger than the whole tier is not kept.
-    pub(crate) fn insert(&self, key: &SegmentKey, root: Digest, body: SegmentBody) {
+    pub(crate) fn insert(&self, key: &SegmentKey, digests: Arc<GroupDigests>, body: SegmentBody) {
         let bytes = cost(key, &body);
         let mut table = self.lock();
         let replaced = table.remove(key);
-        let evicted = table.insert(key, Held { root, body }, bytes).unwrap_or_default();
+        let evicted = table.insert(key, Held { digests, body }, bytes).unwrap_or_default();
         self.metrics.evicted(Tier::Memory, evicted.len());
         self.metrics.usage(Tier::Memory, usage(&table));
         // The bodies are freed after the lock: returning megabytes to the allocator takes a while.

@@ -1,5 +1,6 @@
 //! Both tiers behind one door.
 
+use std::fmt;
 use std::sync::Arc;
 
 use media::{Digest, GroupDigests, SegmentKey};
@@ -8,7 +9,7 @@ use prometheus::Registry;
 use crate::body::SegmentBody;
 use crate::config::StoreConfig;
 use crate::device::{Device, DirDevice};
-use crate::disk::{DiskObject, DiskTier};
+use crate::disk::{DiskObject, DiskTier, ReadFault};
 use crate::memory::MemoryTier;
 use crate::metrics::Metrics;
 
@@ -131,10 +132,32 @@ impl SegmentStore {
     /// An object of the same key but other content is not found.
     #[must_use]
     pub fn lookup(&self, key: &SegmentKey, len: u64, root: Digest) -> Option<Stored> {
-        let body = self.memory.get(key, len, root);
-        // Asked even on a memory hit: what is popular in memory must not look forgotten on disk.
-        let object = self.disk.as_ref().and_then(|disk| disk.get(key, len, root));
-        body.map(Stored::Memory).or(object.map(Stored::Disk))
+        // Counted even on a memory hit: what is popular in memory must not look forgotten on disk.
+        if let Some(disk) = &self.disk {
+            disk.count_request(key);
+        }
+        let in_memory = self.memory.get(key, len, root).map(Stored::Memory);
+        in_memory.or_else(|| self.on_disk(key, len, root).map(Stored::Disk))
+    }
+
+    /// The group digests of an object that the store holds, for whoever passes its groups on; `None` if it
+    /// holds no such object. Counts no request. From memory at once, from disk by one read of the header.
+    ///
+    /// # Errors
+    /// [`ReadFault`], as when reading the object.
+    pub async fn digests(
+        &self,
+        key: &SegmentKey,
+        len: u64,
+        root: Digest,
+    ) -> Result<Option<Arc<GroupDigests>>, ReadFault> {
+        if let Some(digests) = self.memory.digests(key, len, root) {
+            return Ok(Some(digests));
+        }
+        match self.on_disk(key, len, root) {
+            Some(object) => object.digests().await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Keeps a verified body: in memory now, on disk in the background. Never fails and never waits: what has
@@ -148,7 +171,7 @@ impl SegmentStore {
             tracing::debug!(%key, len = body.len(), "longer than store.max_object_bytes; not stored");
             return;
         }
-        self.memory.insert(key, digests.root(), body.clone());
+        self.memory.insert(key, digests.clone(), body.clone());
         if let Some(disk) = &self.disk {
             disk.offer(key, digests, body);
         }
@@ -175,5 +198,15 @@ impl SegmentStore {
     pub fn usage(&self) -> Usage {
         let disk = self.disk.as_ref().map(|disk| disk.usage()).unwrap_or_default();
         Usage { memory: self.memory.usage(), disk }
+    }
+
+    fn on_disk(&self, key: &SegmentKey, len: u64, root: Digest) -> Option<DiskObject> {
+        self.disk.as_ref()?.find(key, len, root)
+    }
+}
+
+impl fmt::Debug for SegmentStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SegmentStore").field("usage", &self.usage()).finish_non_exhaustive()
     }
 }

@@ -33,6 +33,7 @@ struct Faults {
     reads: Option<io::ErrorKind>,
     writes: Option<io::ErrorKind>,
     removals: Option<io::ErrorKind>,
+    stuck: Option<FileId>,
     capacity: Option<u64>,
     delay: Duration,
     tear: Option<u64>,
@@ -59,6 +60,11 @@ impl MemoryDevice {
     /// Every removal fails so, until `None`.
     pub fn fail_removals(&self, fault: Option<io::ErrorKind>) {
         self.lock().faults.removals = fault;
+    }
+
+    /// This one file cannot be removed, until `None`.
+    pub fn stick(&self, file: Option<FileId>) {
+        self.lock().faults.stuck = file;
     }
 
     /// Writes that would take the files beyond so many bytes fail as on a full disk, until `None`.
@@ -188,6 +194,7 @@ impl State {
 
     fn remove(&mut self, file: FileId) -> io::Result<()> {
         refuse(self.faults.removals)?;
+        refuse(self.faults.stuck.filter(|stuck| *stuck == file).map(|_| io::ErrorKind::PermissionDenied))?;
         self.files.remove(&file);
         Ok(())
     }

@@ -18,16 +18,25 @@ pub(crate) struct Kept {
     pub(crate) root: Digest,
 }
 
-/// The index. A file is in exactly one of three states: being written, standing, or doomed.
+/// A file that has to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Doomed {
+    file: FileId,
+    bytes: u64,
+}
+
+/// The index. A file is in exactly one of four states: being written, standing, doomed, or stuck (doomed, but
+/// its removal failed).
 ///
-/// Standing and promised bytes together never exceed the capacity. A writer removes the doomed files before it
-/// writes, so neither do the files on the disk.
+/// Standing, promised and stuck bytes together never exceed the capacity. A writer removes the doomed files
+/// before it writes, so neither do the files on the disk.
 pub(crate) struct Index {
     capacity: u64,
     standing: Table<Kept>,
     writing: HashMap<SegmentKey, (FileId, Digest)>,
     promised: u64,
-    doomed: VecDeque<FileId>,
+    doomed: VecDeque<Doomed>,
+    stuck: Vec<Doomed>,
     next_file: u64,
     /// Whether the background removal runs.
     pub(crate) burial_runs: bool,
@@ -41,6 +50,7 @@ impl Index {
             writing: HashMap::new(),
             promised: 0,
             doomed: VecDeque::new(),
+            stuck: Vec::new(),
             next_file,
             burial_runs: false,
         }
@@ -50,9 +60,14 @@ impl Index {
         TierUsage { bytes: self.standing.bytes(), objects: self.standing.len() as u64 }
     }
 
-    /// The file of an object of exactly this content. Counts a request.
-    pub(crate) fn get(&mut self, key: &SegmentKey, len: u64, root: Digest) -> Option<FileId> {
-        let kept = self.standing.get(key).filter(|kept| kept.len == len && kept.root == root)?;
+    /// Somebody asked for the key.
+    pub(crate) fn count_request(&mut self, key: &SegmentKey) {
+        self.standing.get(key);
+    }
+
+    /// The file of an object of exactly this content.
+    pub(crate) fn find(&self, key: &SegmentKey, len: u64, root: Digest) -> Option<FileId> {
+        let kept = self.standing.peek(key).filter(|kept| kept.len == len && kept.root == root)?;
         Some(kept.file)
     }
 
@@ -78,9 +93,10 @@ impl Index {
         if self.knows(key, root) || self.writing.contains_key(key) {
             return Err(WriteOutcome::Present);
         }
-        let limit = self.capacity.saturating_sub(self.promised);
+        let stuck: u64 = self.stuck.iter().map(|stuck| stuck.bytes).sum();
+        let limit = self.capacity.saturating_sub(self.promised).saturating_sub(stuck);
         let evicted = self.standing.evict_for(bytes, limit).map_err(|TooLarge| WriteOutcome::NoRoom)?;
-        self.doomed.extend(evicted.into_iter().map(|(kept, _)| kept.file));
+        self.doom_all(evicted);
         self.promised += bytes;
         let file = FileId(self.next_file);
         self.next_file += 1;
@@ -92,7 +108,7 @@ impl Index {
     pub(crate) fn commit(&mut self, key: &SegmentKey, kept: Kept, bytes: u64) -> bool {
         self.promised -= bytes;
         if !self.stop_writing(key, kept.file) {
-            self.doomed.push_back(kept.file);
+            self.doom(kept.file, bytes);
             return false;
         }
         self.stand(key, kept, bytes)
@@ -103,7 +119,7 @@ impl Index {
         self.promised -= bytes;
         self.stop_writing(key, file);
         if touched {
-            self.doomed.push_back(file);
+            self.doom(file, bytes);
         }
     }
 
@@ -117,30 +133,44 @@ impl Index {
 
     pub(crate) fn remove(&mut self, key: &SegmentKey) {
         self.writing.remove(key);
-        if let Some((kept, _)) = self.standing.remove(key) {
-            self.doomed.push_back(kept.file);
-        }
+        let removed = self.standing.remove(key);
+        self.doom_all(removed);
     }
 
     /// Removes the key if this very file stands for it.
     pub(crate) fn remove_file(&mut self, key: &SegmentKey, file: FileId) {
         if self.holds(key, file) {
-            self.standing.remove(key);
-            self.doomed.push_back(file);
+            let removed = self.standing.remove(key);
+            self.doom_all(removed);
         }
     }
 
-    pub(crate) fn doom(&mut self, file: FileId) {
-        self.doomed.push_back(file);
+    pub(crate) fn doom(&mut self, file: FileId, bytes: u64) {
+        self.doomed.push_back(Doomed { file, bytes });
     }
 
-    /// The file to remove next; it stays first until [`Index::buried`].
+    /// The file to remove next; it stays first until [`Index::buried`] or [`Index::set_aside`].
     pub(crate) fn next_doomed(&self) -> Option<FileId> {
-        self.doomed.front().copied()
+        self.doomed.front().map(|doomed| doomed.file)
     }
 
+    /// The first doomed file is gone.
     pub(crate) fn buried(&mut self) {
         self.doomed.pop_front();
+    }
+
+    /// The first doomed file could not be removed: it keeps its room, and nobody waits for it.
+    pub(crate) fn set_aside(&mut self) {
+        self.stuck.extend(self.doomed.pop_front());
+    }
+
+    pub(crate) fn stuck(&self) -> Vec<FileId> {
+        self.stuck.iter().map(|stuck| stuck.file).collect()
+    }
+
+    /// A stuck file is gone after all.
+    pub(crate) fn unstuck(&mut self, file: FileId) {
+        self.stuck.retain(|stuck| stuck.file != file);
     }
 
     fn stand(&mut self, key: &SegmentKey, kept: Kept, bytes: u64) -> bool {
@@ -149,8 +179,12 @@ impl Index {
             Ok(evicted) => (evicted, true),
             Err(TooLarge) => (vec![(kept, bytes)], false),
         };
-        self.doomed.extend(replaced.into_iter().chain(evicted).map(|(gone, _)| gone.file));
+        self.doom_all(replaced.into_iter().chain(evicted));
         stands
+    }
+
+    fn doom_all(&mut self, gone: impl IntoIterator<Item = (Kept, u64)>) {
+        self.doomed.extend(gone.into_iter().map(|(kept, bytes)| Doomed { file: kept.file, bytes }));
     }
 
     /// Whether the key was still being written by this file.

@@ -1,6 +1,7 @@
 //! An object on disk: read in groups, verified before anybody sees a byte.
 
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -107,19 +108,9 @@ impl DiskObject {
         if groups.is_empty() {
             return Ok(Vec::new());
         }
-        let reading = tokio::time::timeout(self.tier.read_timeout, self.read_verified(groups.clone()));
-        match reading.await.unwrap_or(Err(ReadFault::Slow)) {
-            Ok(bytes) => {
-                self.tier.read_went_well();
-                self.promote_if_whole(&groups, &bytes);
-                Ok(bytes)
-            }
-            Err(fault) => {
-                tracing::warn!(key = %self.label.key, file = %self.file, fault = fault.as_str(), "disk read fault");
-                self.tier.faulted(&self.label, self.file, fault);
-                Err(fault)
-            }
-        }
+        let bytes = self.attempt(self.read_verified(groups.clone())).await?;
+        self.promote_if_whole(&groups, &bytes);
+        Ok(bytes)
     }
 
     /// Reads the whole object, and puts it into memory.
@@ -131,8 +122,30 @@ impl DiskObject {
         SegmentBody::new(self.label.len, groups).ok_or(ReadFault::Corrupt)
     }
 
+    /// The digests of all groups, known to merge into the root; read with the first groups, or now.
+    ///
+    /// # Errors
+    /// As [`DiskObject::read`].
+    pub async fn digests(&self) -> Result<Arc<GroupDigests>, ReadFault> {
+        self.attempt(self.read_digests()).await
+    }
+
+    /// Gives a read its time, and acts on its fault.
+    async fn attempt<T>(&self, read: impl Future<Output = Result<T, ReadFault>>) -> Result<T, ReadFault> {
+        let outcome =
+            tokio::time::timeout(self.tier.read_timeout, read).await.unwrap_or(Err(ReadFault::Slow));
+        match &outcome {
+            Ok(_) => self.tier.read_went_well(),
+            Err(fault) => {
+                tracing::warn!(key = %self.label.key, file = %self.file, fault = fault.as_str(), "disk read fault");
+                self.tier.faulted(&self.label, self.file, *fault);
+            }
+        }
+        outcome
+    }
+
     async fn read_verified(&self, groups: Range<u64>) -> Result<Vec<Bytes>, ReadFault> {
-        let digests = self.digests().await?;
+        let digests = self.read_digests().await?;
         let (first, last) =
             (group_range(self.label.len, groups.start), group_range(self.label.len, groups.end - 1));
         let base = data_offset(self.label.len);
@@ -153,8 +166,8 @@ impl DiskObject {
         Ok(verified)
     }
 
-    /// The digests of this object, read from the file's header and merged into the root the caller knows.
-    async fn digests(&self) -> Result<Arc<GroupDigests>, ReadFault> {
+    /// The digests out of the file's header, merged into the root the caller knows.
+    async fn read_digests(&self) -> Result<Arc<GroupDigests>, ReadFault> {
         if let Some(digests) = self.digests.get() {
             return Ok(digests.clone());
         }
@@ -165,11 +178,11 @@ impl DiskObject {
     }
 
     fn promote_if_whole(&self, groups: &Range<u64>, bytes: &[Bytes]) {
-        if *groups != (0..group_count(self.label.len)) {
+        let Some(digests) = self.digests.get().filter(|_| *groups == (0..group_count(self.label.len))) else {
             return;
-        }
+        };
         if let Some(body) = SegmentBody::new(self.label.len, bytes.to_vec()) {
-            self.tier.promote(&self.label, self.file, body);
+            self.tier.promote(&self.label, self.file, digests.clone(), body);
         }
     }
 }

@@ -21,6 +21,11 @@ impl Pause {
         self.until().is_some_and(|until| now < until)
     }
 
+    /// Whether there was a pause that no success has ended yet: the next operation is the probe.
+    pub(super) fn has_passed(&self, now: Instant) -> bool {
+        self.until().is_some_and(|until| now >= until)
+    }
+
     pub(super) fn begin(&self, now: Instant) {
         *self.until() = now.checked_add(self.length);
     }

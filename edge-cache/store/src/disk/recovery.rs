@@ -47,11 +47,11 @@ pub(super) async fn recover(device: &dyn Device, capacity: u64, at_once: usize) 
     let mut recovery = Recovery::new(Index::new(capacity, next_file));
     recovery.count(Recovered::Leftover, listing.leftovers);
     recovery.count(Recovered::Stranger, listing.strangers);
-    let labels = stream::iter(listing.files)
-        .map(|(file, len)| async move { (file, inspect(device, file, len).await) });
+    let inspect = |(file, len)| async move { (file, len, inspect(device, file, len).await) };
+    let labels = stream::iter(listing.files).map(inspect);
     let mut labels = labels.buffered(at_once);
-    while let Some((file, found)) = labels.next().await {
-        settle(&mut recovery, file, found);
+    while let Some((file, len, found)) = labels.next().await {
+        settle(&mut recovery, file, len, found);
     }
     let kept = recovery.index.usage().objects;
     recovery.count(Recovered::Kept, kept);
@@ -70,17 +70,16 @@ async fn inspect(device: &dyn Device, file: FileId, len: u64) -> Result<Label, R
     if file_len(label.len) == Some(len) { Ok(label) } else { Err(Recovered::Malformed) }
 }
 
-fn settle(recovery: &mut Recovery, file: FileId, found: Result<Label, Recovered>) {
+fn settle(recovery: &mut Recovery, file: FileId, len: u64, found: Result<Label, Recovered>) {
     let label = match found {
         Ok(label) => label,
         Err(outcome) => {
-            recovery.index.doom(file);
+            recovery.index.doom(file, footprint(len));
             return recovery.count(outcome, 1);
         }
     };
-    let Some(bytes) = file_len(label.len).map(footprint) else { return };
     let kept = Kept { file, len: label.len, root: label.root };
-    let adopted = recovery.index.adopt(&label.key, kept, bytes);
+    let adopted = recovery.index.adopt(&label.key, kept, footprint(len));
     recovery.count(Recovered::Superseded, u64::from(adopted.superseded));
     recovery.count(Recovered::OverCapacity, adopted.evicted);
 }

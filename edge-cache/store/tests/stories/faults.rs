@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use store::{FileId, MemoryDevice, ReadFault, Stored, Tier};
 
-use crate::support::{Node, Sample, disk_only, with_disk};
+use crate::support::{Node, Sample, disk_only, footprint, with_disk};
 
 const LABEL_AND_DIGESTS: u64 = 512 + 3 * 32;
 const DATA: u64 = 4096;
@@ -211,6 +211,28 @@ async fn a_disk_that_cannot_remove_is_not_written_beyond_its_capacity() {
     assert_eq!(node.writes("written"), 3);
     assert!(samples[5].hit(&node.store).await);
     assert_eq!(device.files().len() as u64, node.store.usage().disk.objects);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_file_that_cannot_be_removed_costs_its_room_and_one_pause() {
+    let device = Arc::new(MemoryDevice::new());
+    let node = Node::over(&device, &disk_only(100_000)).await;
+    let samples: Vec<Sample> = (0..8).map(|number| Sample::new(number, 0, 20_000)).collect();
+    device.stick(Some(FileId(0)));
+    for sample in &samples[..6] {
+        sample.insert_into(&node.store);
+        node.store.flush().await;
+        assert!(footprint(&device) <= 100_000);
+    }
+    assert_eq!((node.writes("written"), node.writes("failed"), node.writes("paused")), (4, 1, 1));
+    tokio::time::advance(Duration::from_secs(11)).await;
+    for sample in &samples[6..] {
+        sample.insert_into(&node.store);
+        node.store.flush().await;
+        assert!(sample.hit(&node.store).await, "the tier goes on beside it");
+        assert!(footprint(&device) <= 100_000);
+    }
+    assert_eq!((node.store.usage().disk.objects, device.files().len()), (3, 4));
 }
 
 #[tokio::test(start_paused = true)]

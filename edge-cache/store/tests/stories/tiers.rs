@@ -73,6 +73,31 @@ async fn ranges_come_from_disk_group_by_group() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn digests_come_from_either_tier() {
+    let device = Arc::new(MemoryDevice::new());
+    let (sample, other) = (Sample::new(1, 0, 100_000), Sample::new(1, 1, 100_000));
+    let node = Node::over(&device, &with_disk(1 << 20)).await;
+    let digests = async |node: &Node, sample: &Sample| {
+        node.store
+            .digests(&sample.key, sample.len(), sample.root())
+            .await
+            .map(|found| found.as_deref().cloned())
+    };
+    assert_eq!(digests(&node, &sample).await, Ok(None));
+    sample.insert_into(&node.store);
+    assert_eq!(digests(&node, &sample).await, Ok(Some((*sample.digests).clone())));
+    assert_eq!(digests(&node, &other).await, Ok(None));
+    node.store.flush().await;
+
+    let node = Node::over(&device, &with_disk(1 << 20)).await;
+    assert_eq!(digests(&node, &sample).await, Ok(Some((*sample.digests).clone())));
+    assert_eq!(digests(&node, &other).await, Ok(None));
+    device.flip(device.files()[0].0, 600, 1);
+    assert_eq!(digests(&node, &sample).await, Err(ReadFault::Corrupt));
+    assert!(sample.find(&node.store).is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn empty_and_tiny_segments_are_segments() {
     let device = Arc::new(MemoryDevice::new());
     let samples = [0, 1, 16_383, 16_384, 16_385].map(|len| Sample::new(len as u32, 0, len));
