@@ -1,3 +1,66 @@
-//! The toolbox behind cargo xtask.
+//! The toolbox behind `cargo xtask`: sets up the tools, runs every check, shows the film playing.
+//!
+//! It knows none of the rooms; it starts the programs as a person would and looks at what they do.
 
-fn main() {}
+mod clock;
+mod demo;
+mod digest;
+mod failure;
+mod layers;
+mod licences;
+mod metadata;
+mod setup;
+mod shell;
+mod suite;
+mod term;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+
+use failure::Outcome;
+use metadata::Metadata;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "The toolbox: set up, check, demonstrate")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Fetch the pinned tools into target/tools (the other commands do it by themselves)
+    Setup,
+    /// Run every check; the last line counts what passed and failed
+    Test {
+        /// Leave out docs, fuzzing and the proofs
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Compare the crates with the table of allowed arrows
+    Layers,
+    /// Check small habits: file lengths, reasons, leftovers
+    Tidy,
+    /// Check licences, bans and origins of every crate in the build
+    Licences,
+}
+
+fn main() -> std::process::ExitCode {
+    match perform(Arguments::parse().command) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(failure) => {
+            term::complain(&failure);
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(command: Command) -> Outcome {
+    match command {
+        Command::Setup => setup::run(&setup::Tool::ALL),
+        Command::Test { quick } => suite::run(quick),
+        Command::Layers => layers::run(&Metadata::read()?),
+        Command::Tidy => tidy::run(&Metadata::read()?),
+        Command::Licences => licences::run(&Metadata::read()?),
+    }
+}

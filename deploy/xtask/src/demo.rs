@@ -1,0 +1,8 @@
+//! placeholder
+use crate::failure::Outcome;
+pub(crate) fn build() -> Outcome {
+    Ok(())
+}
+pub(crate) fn short_proof() -> Outcome {
+    Ok(())
+}
