@@ -1,0 +1,169 @@
+//! The serving side: what this node holds, to neighbours that ask for it by root. It reads the local store
+//! and nothing else.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use media::GroupDigests;
+use prometheus::IntCounter;
+use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream, VarInt};
+use store::{ReadFault, SegmentStore, Stored};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::config::LinkConfig;
+use crate::digests::DigestLists;
+use crate::metrics::{Metrics, Served};
+use crate::wire::{MAX_REQUEST_LEN, Request, Status, answer_head};
+
+/// Groups read from the store at a time: 64 KiB, so that a neighbour that leaves costs little reading.
+const BATCH: u64 = 4;
+
+/// Said to a neighbour whose answer cannot be finished.
+const RESET_ABANDONED: VarInt = VarInt::from_u32(2);
+
+pub(crate) struct Server {
+    store: Arc<SegmentStore>,
+    digests: DigestLists,
+    connections: Semaphore,
+    uploads: Semaphore,
+    handshake_timeout: Duration,
+    request_timeout: Duration,
+    stall_timeout: Duration,
+    metrics: Arc<Metrics>,
+}
+
+impl Server {
+    pub(crate) fn new(config: &LinkConfig, store: Arc<SegmentStore>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            store,
+            digests: DigestLists::new(config),
+            connections: Semaphore::new(config.max_connections),
+            uploads: Semaphore::new(config.max_uploads),
+            handshake_timeout: config.connect_timeout,
+            request_timeout: config.request_timeout,
+            stall_timeout: config.upload_stall_timeout,
+            metrics,
+        }
+    }
+}
+
+/// Takes connections until the endpoint is closed. Every task below ends with its connection, and every
+/// connection with the endpoint.
+pub(crate) async fn accept(endpoint: Endpoint, server: Arc<Server>) {
+    while let Some(incoming) = endpoint.accept().await {
+        tokio::spawn(connection(incoming, Arc::clone(&server)));
+    }
+}
+
+async fn connection(incoming: Incoming, server: Arc<Server>) {
+    let from = incoming.remote_address();
+    let Ok(_permit) = server.connections.try_acquire() else {
+        server.metrics.refused_handshakes.inc();
+        return incoming.refuse();
+    };
+    let connection = match timeout(server.handshake_timeout, async { incoming.accept()?.await }).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => {
+            server.metrics.refused_handshakes.inc();
+            return tracing::warn!(%from, %error, "a neighbour's handshake failed");
+        }
+        Err(_) => return server.metrics.refused_handshakes.inc(),
+    };
+    server.metrics.accepted.inc();
+    streams(&connection, &server).await;
+    server.metrics.accepted.dec();
+}
+
+/// Serves each stream in its own task; the transport allows no more of them than configured.
+async fn streams(connection: &Connection, server: &Arc<Server>) {
+    while let Ok((send, recv)) = connection.accept_bi().await {
+        let server = Arc::clone(server);
+        tokio::spawn(async move {
+            let outcome = serve(&server, send, recv).await;
+            server.metrics.serves.count(outcome);
+        });
+    }
+}
+
+/// One request, one answer.
+async fn serve(server: &Server, mut send: SendStream, mut recv: RecvStream) -> Served {
+    let message = match timeout(server.request_timeout, recv.read_to_end(MAX_REQUEST_LEN)).await {
+        Ok(Ok(message)) => message,
+        Ok(Err(quinn::ReadToEndError::TooLong)) => return refuse(&mut send, Status::Refused).await,
+        Ok(Err(quinn::ReadToEndError::Read(_))) => return Served::Stopped,
+        Err(_) => return Served::Stalled,
+    };
+    let Ok(request) = Request::decode(&message) else { return refuse(&mut send, Status::Refused).await };
+    let Ok(_permit) = server.uploads.try_acquire() else { return refuse(&mut send, Status::Busy).await };
+    let Some(held) = server.store.lookup(&request.key, request.len, request.root) else {
+        return refuse(&mut send, Status::NotFound).await;
+    };
+    let digests = match server.digests.of(request.root, &held).await {
+        Ok(digests) => digests,
+        Err(error) => {
+            tracing::warn!(key = %request.key, %error, "a stored segment could not be offered to a neighbour");
+            return refuse(&mut send, Status::Fault).await;
+        }
+    };
+    let upload = Upload { held, groups: request.groups(), bytes_out: server.metrics.bytes_out.clone() };
+    upload.run(send, &digests, server.stall_timeout).await
+}
+
+/// An answer on its way out.
+struct Upload {
+    held: Stored,
+    groups: Range<u64>,
+    bytes_out: IntCounter,
+}
+
+impl Upload {
+    /// Sends the head and then the groups, a batch at a time. When the neighbour stops listening, the next
+    /// write fails and nothing more is read. A fault midway resets the stream: the neighbour keeps what it
+    /// verified and resumes elsewhere.
+    async fn run(mut self, mut send: SendStream, digests: &GroupDigests, patience: Duration) -> Served {
+        let mut batch = vec![answer_head(Status::Found, digests.as_slice())];
+        loop {
+            match timeout(patience, send.write_all_chunks(&mut batch)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Served::Stopped,
+                Err(_) => return abandon(&mut send, Served::Stalled),
+            }
+            batch = match self.next_batch().await {
+                Ok(batch) if batch.is_empty() => return finish(&mut send, Served::Whole),
+                Ok(batch) => batch,
+                Err(_) => return abandon(&mut send, Served::Answered(Status::Fault)),
+            };
+            self.bytes_out.inc_by(batch.iter().map(|group| group.len() as u64).sum());
+        }
+    }
+
+    async fn next_batch(&mut self) -> Result<Vec<Bytes>, ReadFault> {
+        let batch = self.groups.start..self.groups.end.min(self.groups.start + BATCH);
+        self.groups.start = batch.end;
+        match &self.held {
+            Stored::Memory(body) => Ok(batch.filter_map(|group| body.group(group).cloned()).collect()),
+            Stored::Disk(_) if batch.is_empty() => Ok(Vec::new()),
+            Stored::Disk(object) => object.read(batch).await,
+        }
+    }
+}
+
+fn abandon(send: &mut SendStream, outcome: Served) -> Served {
+    // It fails only if the stream is closed already, which is what is wanted.
+    let _ = send.reset(RESET_ABANDONED);
+    outcome
+}
+
+async fn refuse(send: &mut SendStream, status: Status) -> Served {
+    match send.write_chunk(answer_head(status, &[])).await {
+        Ok(()) => finish(send, Served::Answered(status)),
+        Err(_) => Served::Stopped,
+    }
+}
+
+fn finish(send: &mut SendStream, outcome: Served) -> Served {
+    if send.finish().is_ok() { outcome } else { Served::Stopped }
+}
