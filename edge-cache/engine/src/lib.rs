@@ -1,1 +1,32 @@
 //! The read-through cache: store, else join or start the one fill.
+//!
+//! [`Engine::describe`] answers what a key is, from the signed index of its package. [`Engine::serve`] gives
+//! its bytes: from memory, from disk, or from a fill that all viewers of the segment share and that streams to
+//! each of them as verified groups arrive. A source that breaks off, falls silent or sends a wrong byte is
+//! replaced at the verified offset, and no viewer notices.
+//!
+//! What it does not do: it knows no HTTP, no token and no protocol of any source; it keeps nothing itself but
+//! indexes and digest lists (segments belong to the store); it follows no viewer's pace: a slow reader slows
+//! nobody, a reader who leaves ends a fill only if nobody else wants it and little of it is there.
+//!
+//! What can go wrong, as [`Failure`] says it: the title or the segment does not exist, the index is not signed
+//! by a trusted key, no source delivered, the time ran out, or the node is full. Before the first byte the
+//! caller gets the error and can still answer it; after it the stream ends with the error.
+
+mod body;
+mod catalog;
+mod config;
+mod engine;
+mod error;
+mod fill;
+mod lists;
+mod metrics;
+
+#[cfg(test)]
+mod tests;
+
+pub use body::Body;
+pub use config::EngineConfig;
+pub use engine::{ConfigError, Described, Engine, Outcome, Serving};
+pub use error::{Failure, ServeError};
+pub use fill::worth_finishing;
