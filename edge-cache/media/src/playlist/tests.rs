@@ -339,8 +339,10 @@ fn size_is_bounded() {
     assert!(matches!(parse_media(&tall), Err(PlaylistError { fault: Fault::TooManyLines, .. })));
 }
 
-/// What another parser reads: URI, byte range as written, duration in seconds.
-fn oracle(text: &str) -> Vec<(String, Option<(u64, Option<u64>)>, f64)> {
+/// What another parser reads: URI, byte range as written (length and offset), duration in seconds.
+type Read = (String, Option<(u64, Option<u64>)>, f64);
+
+fn oracle(text: &str) -> Vec<Read> {
     let options = ParsingOptionsBuilder::new().with_parsing_for_all_tags().build();
     let mut reader = Reader::from_str(text, options);
     let (mut found, mut range, mut duration) = (vec![], None, 0.0);
@@ -348,7 +350,7 @@ fn oracle(text: &str) -> Vec<(String, Option<(u64, Option<u64>)>, f64)> {
         match line {
             HlsLine::KnownTag(KnownTag::Hls(Tag::Inf(inf))) => duration = inf.duration(),
             HlsLine::KnownTag(KnownTag::Hls(Tag::Byterange(tag))) => {
-                range = Some((tag.length(), tag.offset()))
+                range = Some((tag.length(), tag.offset()));
             }
             HlsLine::Uri(uri) => found.push((uri.into_owned(), range.take(), duration)),
             _ => {}
