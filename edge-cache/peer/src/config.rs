@@ -35,11 +35,6 @@ pub struct LinkConfig {
     pub max_streams: u32,
     /// Segments served at the same time over all connections; default 256. More are told to come later.
     pub max_uploads: usize,
-    /// Digest lists kept, so that a segment is hashed for its first reader only; default 64 MiB, which covers
-    /// 32 GiB of segments.
-    pub digest_cache: ByteSize,
-    /// Segments hashed for their first reader at the same time; default 2. Each needs its length in memory.
-    pub max_hashing: usize,
     /// How long a neighbour may take to say what it wants; default 2 s.
     #[serde(with = "sourcing::human_duration")]
     pub request_timeout: Duration,
@@ -73,8 +68,6 @@ impl Default for LinkConfig {
             max_connections: 64,
             max_streams: 64,
             max_uploads: 256,
-            digest_cache: ByteSize::mib(64),
-            max_hashing: 2,
             request_timeout: Duration::from_secs(2),
             upload_stall_timeout: Duration::from_secs(10),
             receive_window: ByteSize::mib(16),
@@ -109,7 +102,6 @@ impl LinkConfig {
         unless(self.max_connections > 0, "peer.link.max_connections: must not be 0");
         unless((1..=4_096).contains(&self.max_streams), "peer.link.max_streams: must be 1 to 4096");
         unless(self.max_uploads > 0, "peer.link.max_uploads: must not be 0");
-        unless(self.max_hashing > 0, "peer.link.max_hashing: must not be 0");
         unless(!self.request_timeout.is_zero(), "peer.link.request_timeout: must not be 0");
         unless(!self.upload_stall_timeout.is_zero(), "peer.link.upload_stall_timeout: must not be 0");
         unless(window.contains(&self.receive_window), "peer.link.receive_window: must be 64KiB to 1GiB");

@@ -15,7 +15,6 @@
 
 mod client;
 mod config;
-mod digests;
 mod identity;
 mod link;
 mod metrics;

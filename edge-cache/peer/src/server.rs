@@ -14,7 +14,6 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::config::LinkConfig;
-use crate::digests::DigestLists;
 use crate::metrics::{Metrics, Served};
 use crate::wire::{MAX_REQUEST_LEN, Request, Status, answer_head};
 
@@ -26,7 +25,6 @@ const RESET_ABANDONED: VarInt = VarInt::from_u32(2);
 
 pub(crate) struct Server {
     store: Arc<SegmentStore>,
-    digests: DigestLists,
     connections: Semaphore,
     uploads: Semaphore,
     handshake_timeout: Duration,
@@ -39,7 +37,6 @@ impl Server {
     pub(crate) fn new(config: &LinkConfig, store: Arc<SegmentStore>, metrics: Arc<Metrics>) -> Self {
         Self {
             store,
-            digests: DigestLists::new(config),
             connections: Semaphore::new(config.max_connections),
             uploads: Semaphore::new(config.max_uploads),
             handshake_timeout: config.connect_timeout,
@@ -101,12 +98,12 @@ async fn serve(server: &Server, mut send: SendStream, mut recv: RecvStream) -> S
     let Some(held) = server.store.lookup(&request.key, request.len, request.root) else {
         return refuse(&mut send, Status::NotFound).await;
     };
-    let digests = match server.digests.of(request.root, &held).await {
-        Ok(digests) => digests,
-        Err(error) => {
-            tracing::warn!(key = %request.key, %error, "a stored segment could not be offered to a neighbour");
-            return refuse(&mut send, Status::Fault).await;
-        }
+    let digests = match server.store.digests(&request.key, request.len, request.root).await {
+        Ok(Some(digests)) => digests,
+        // Evicted since the lookup.
+        Ok(None) => return refuse(&mut send, Status::NotFound).await,
+        // Counted and logged by the store.
+        Err(_) => return refuse(&mut send, Status::Fault).await,
     };
     let upload = Upload { held, groups: request.groups(), bytes_out: server.metrics.bytes_out.clone() };
     upload.run(send, &digests, server.stall_timeout).await

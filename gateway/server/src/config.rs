@@ -1,0 +1,242 @@
+//! The one TOML file that describes a node.
+//!
+//! Each room owns its own table and its defaults; this module nests them and adds what belongs to the program:
+//! names, files, sources, prices. Unknown keys are errors, secrets are paths, and everything that makes no
+//! sense is reported together, each with its key.
+
+mod peer;
+mod price;
+mod source;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use engine::EngineConfig;
+use front::{AdminConfig, FrontConfig};
+use serde::{Deserialize, Serialize};
+use sourcing::{SourceId, SourcingConfig};
+use store::StoreConfig;
+
+pub(crate) use self::peer::{NeighbourConfig, PeerConfig};
+pub(crate) use self::price::{UsdPerGb, UsdPerRequest};
+pub(crate) use self::source::{
+    CloudFrontConfig, DirectoryConfig, HttpConfig, S3Config, SigningPolicy, SourceConfig,
+};
+
+/// A node's whole configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    /// What this node calls itself in logs and `Cache-Status`; default `weir`.
+    pub(crate) node: String,
+    /// The directory that relative paths start from; itself relative to this file. Default `.`.
+    pub(crate) data_dir: PathBuf,
+    /// Written as JSON with the bound addresses once the node is ready; default none.
+    pub(crate) ready_file: Option<PathBuf>,
+    /// How long a stopping node lets viewers finish what they are receiving; default 30 s.
+    #[serde(with = "sourcing::human_duration")]
+    pub(crate) drain_timeout: Duration,
+    /// Open files to ask the kernel for, up to the hard limit; default 65,536. Each viewer, each upstream
+    /// connection and each disk read takes one.
+    pub(crate) open_files: u64,
+    /// The log.
+    pub(crate) log: LogConfig,
+    /// The access log.
+    pub(crate) access_log: AccessLogConfig,
+    /// Whose signatures count.
+    pub(crate) trust: TrustConfig,
+    /// The viewer's edge.
+    pub(crate) front: FrontConfig,
+    /// Certificate and key of the TLS listeners.
+    pub(crate) tls: Option<TlsConfig>,
+    /// Metrics and health.
+    pub(crate) admin: AdminConfig,
+    /// Memory and disk.
+    pub(crate) store: StoreConfig,
+    /// The read-through cache.
+    pub(crate) engine: EngineConfig,
+    /// Health, retries and permits of the sources.
+    pub(crate) sourcing: SourcingConfig,
+    /// Where bytes are bought.
+    pub(crate) source: Vec<SourceConfig>,
+    /// The QUIC link to neighbours; absent means this node neither asks nor serves any.
+    pub(crate) peer: Option<PeerConfig>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            node: "weir".to_owned(),
+            data_dir: PathBuf::from("."),
+            ready_file: None,
+            drain_timeout: Duration::from_secs(30),
+            open_files: 65_536,
+            log: LogConfig::default(),
+            access_log: AccessLogConfig::default(),
+            trust: TrustConfig::default(),
+            front: FrontConfig::default(),
+            tls: None,
+            admin: AdminConfig::default(),
+            store: StoreConfig::default(),
+            engine: EngineConfig::default(),
+            sourcing: SourcingConfig::default(),
+            source: Vec::new(),
+            peer: None,
+        }
+    }
+}
+
+/// The `[log]` table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LogConfig {
+    /// `json` (the default) or `text`, always on stderr.
+    pub(crate) format: LogFormat,
+    /// What is logged: `error`, `warn`, `info` (the default), `debug`, `trace`, or a list by room such as
+    /// `info,sourcing=debug`.
+    pub(crate) level: String,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { format: LogFormat::Json, level: "info".to_owned() }
+    }
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// The `[access_log]` table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct AccessLogConfig {
+    /// Where the JSON line of each response goes: `stderr` (the default), `file` or `off`.
+    pub(crate) to: AccessLogTarget,
+    /// The file, appended to; required when `to = "file"`. Rotate it by copying and truncating.
+    pub(crate) path: Option<PathBuf>,
+}
+
+/// Where access lines go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum AccessLogTarget {
+    /// Among the log lines.
+    #[default]
+    Stderr,
+    /// To a file of its own.
+    File,
+    /// Nowhere.
+    Off,
+}
+
+/// The `[trust]` table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct TrustConfig {
+    /// Files with the public keys that playback tokens may be signed by. At least one.
+    pub(crate) token_keys: Vec<PathBuf>,
+    /// Files with the public keys that package indexes may be signed by. At least one.
+    pub(crate) index_keys: Vec<PathBuf>,
+}
+
+/// The `[tls]` table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TlsConfig {
+    /// The certificate chain in PEM, leaf first.
+    pub(crate) cert: PathBuf,
+    /// Its private key in PEM.
+    pub(crate) key: PathBuf,
+}
+
+/// Why a file is no configuration at all.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("cannot read {0}: {1}")]
+    Read(PathBuf, std::io::Error),
+    #[error("{0} is not a configuration of this program:\n{1}")]
+    Parse(PathBuf, toml::de::Error),
+}
+
+impl Config {
+    /// Reads a file and makes every path in it absolute or relative to the working directory.
+    pub(crate) fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read(path.into(), error))?;
+        let mut config: Self = toml::from_str(&text).map_err(|error| ConfigError::Parse(path.into(), error))?;
+        config.resolve(path.parent().unwrap_or(Path::new("")));
+        Ok(config)
+    }
+
+    fn resolve(&mut self, file_dir: &Path) {
+        self.data_dir = file_dir.join(&self.data_dir);
+        let data_dir = self.data_dir.clone();
+        let own = [self.ready_file.as_mut(), self.access_log.path.as_mut()];
+        let disk = self.store.disk.as_mut().map(|disk| &mut disk.path);
+        let tls = self.tls.iter_mut().flat_map(|tls| [&mut tls.cert, &mut tls.key]);
+        let peer = self.peer.iter_mut().flat_map(|peer| [&mut peer.cert, &mut peer.key]);
+        let trust = self.trust.token_keys.iter_mut().chain(&mut self.trust.index_keys);
+        let sources = self.source.iter_mut().flat_map(SourceConfig::paths_mut);
+        let paths = own.into_iter().flatten().chain(disk).chain(tls).chain(peer).chain(trust).chain(sources);
+        paths.for_each(|path| *path = data_dir.join(&*path));
+    }
+
+    /// Everything that makes no sense, each with its key; empty when the values can work together. Files are
+    /// not looked at: that is the loading of materials.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        problems.extend(self.own_problems());
+        problems.extend(self.front.problems());
+        problems.extend(self.admin.problems());
+        problems.extend(self.store.problems());
+        problems.extend(self.engine.problems());
+        problems.extend(self.sourcing.problems());
+        problems.extend(self.source.iter().flat_map(SourceConfig::problems));
+        problems.extend(self.peer.iter().flat_map(PeerConfig::problems));
+        problems.extend(self.name_clashes());
+        problems
+    }
+
+    fn own_problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut require = |holds: bool, text: &str| {
+            if !holds {
+                problems.push(text.to_owned());
+            }
+        };
+        let name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        let named = (1..=64).contains(&self.node.len()) && self.node.bytes().all(name);
+        require(named, "node: 1 to 64 letters, digits, dots, dashes or underscores");
+        require(self.drain_timeout <= Duration::from_secs(3_600), "drain_timeout: at most 1h");
+        require(self.open_files >= 256, "open_files: at least 256");
+        let level: Result<tracing_subscriber::EnvFilter, _> = self.log.level.parse();
+        require(level.is_ok(), "log.level: not a level or list of levels");
+        let file = self.access_log.to == AccessLogTarget::File;
+        require(file == self.access_log.path.is_some(), "access_log.path: belongs to `to = \"file\"` and only there");
+        require(!self.trust.token_keys.is_empty(), "trust.token_keys: at least one file");
+        require(!self.trust.index_keys.is_empty(), "trust.index_keys: at least one file");
+        let tls = self.tls.is_some() || self.front.tls.is_empty();
+        require(tls, "tls: front.tls has listeners, so tls.cert and tls.key are needed");
+        require(!self.source.is_empty(), "source: at least one [[source]]");
+        problems
+    }
+
+    /// Sources are told apart by their ids, in metrics and in money.
+    fn name_clashes(&self) -> Vec<String> {
+        let neighbours = self.peer.iter().flat_map(|peer| &peer.neighbour).map(|neighbour| &neighbour.id);
+        let mut seen = HashSet::new();
+        let clash = |id: &&SourceId| !seen.insert(*id);
+        let clashes = self.source.iter().map(SourceConfig::id).chain(neighbours).filter(clash);
+        clashes.map(|id| format!("source, peer.neighbour: the id \"{id}\" is used twice")).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

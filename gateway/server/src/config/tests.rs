@@ -1,0 +1,131 @@
+use super::*;
+
+/// The smallest file that a node can start from.
+const LEAST: &str = r#"
+[trust]
+token_keys = ["keys/token.pub"]
+index_keys = ["keys/index.pub"]
+
+[[source]]
+kind = "directory"
+id = "packages"
+path = "packages"
+"#;
+
+fn parse(text: &str) -> Config {
+    toml::from_str(text).expect("parses")
+}
+
+#[test]
+fn the_least_file_is_enough_and_survives_the_round_trip() {
+    let config = parse(LEAST);
+    assert_eq!(config.problems(), Vec::<String>::new());
+    let printed = toml::to_string(&config).expect("prints");
+    assert_eq!(parse(&printed), config);
+}
+
+#[test]
+fn every_problem_is_told_at_once_with_its_key() {
+    let text = r#"
+        node = "a b"
+        [log]
+        level = "not=a=level"
+        [access_log]
+        to = "file"
+        [front]
+        tls = ["127.0.0.1:8443"]
+        max_connections = 0
+        [[source]]
+        kind = "s3"
+        id = "twice"
+        bucket = ""
+        region = "eu-west-1"
+        prefix = "no-slash"
+        [[source]]
+        kind = "http"
+        id = "twice"
+        url = "ftp://example.com"
+        header_files = { "range" = "x" }
+        [source.cloudfront]
+        key_pair_id = "K-1"
+        private_key = "k.pem"
+        policy = "canned"
+        source_ip = "192.0.2.0/24"
+        [peer]
+        listen = "127.0.0.1:0"
+        cert = "c"
+        key = "k"
+        [peer.link]
+        connections = 0
+        [[peer.neighbour]]
+        id = "n1"
+        address = "nowhere"
+        fingerprint = "00"
+    "#;
+    let problems = parse(text).problems();
+    for key in [
+        "node:",
+        "log.level:",
+        "access_log.path:",
+        "trust.token_keys:",
+        "trust.index_keys:",
+        "tls:",
+        "front.max_connections:",
+        "source.twice.bucket:",
+        "source.twice.prefix:",
+        "source.twice.url:",
+        "source.twice.header_files:",
+        "source.twice.cloudfront.key_pair_id:",
+        "source.twice.cloudfront.source_ip:",
+        "peer.link.connections:",
+        "peer.neighbour.n1.address:",
+        "peer.neighbour.n1.fingerprint:",
+        "source, peer.neighbour:",
+    ] {
+        let told = problems.iter().filter(|problem| problem.starts_with(key)).count();
+        assert_eq!(told, 1, "{key} in {problems:#?}");
+    }
+    assert_eq!(problems.len(), 17, "{problems:#?}");
+}
+
+#[test]
+fn what_no_key_is_and_what_no_value_is_are_refused() {
+    for (bad, told) in [
+        ("nod = 'x'", "unknown field `nod`"),
+        ("drain_timeout = 30", "drain_timeout"),
+        ("drain_timeout = '30 bananas'", "drain_timeout"),
+        ("[[source]]\nkind = 'ftp'\nid = 'x'", "unknown variant `ftp`"),
+        ("[[source]]\nkind = 'directory'\nid = 'x'\npath = 'p'\nbucket = 'b'", "unknown field `bucket`"),
+        ("[[source]]\nkind = 'directory'\nid = 'A'\npath = 'p'", "source name"),
+        ("[[source]]\nkind = 'directory'\nid = 'x'\npath = 'p'\nusd_per_gb = 0.085", "string"),
+        ("[[source]]\nkind = 'directory'\nid = 'x'\npath = 'p'\nusd_per_gb = '0.0851'", "finer than"),
+        ("[peer]\nlisten = 'localhost'\ncert = 'c'\nkey = 'k'", "listen"),
+    ] {
+        let error = toml::from_str::<Config>(bad).expect_err(bad).to_string();
+        assert!(error.contains(told), "{bad}: {error}");
+    }
+}
+
+#[test]
+fn relative_paths_start_from_the_data_directory() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("gateway.toml");
+    let text = format!("data_dir = 'data'\nready_file = '/run/weir/ready.json'\n{LEAST}\n[store.disk]\npath = 'cache'\n");
+    std::fs::write(&file, text).expect("written");
+    let config = Config::load(&file).expect("loads");
+    let data = dir.path().join("data");
+    assert_eq!(config.trust.token_keys, [data.join("keys/token.pub")]);
+    assert_eq!(config.store.disk.map(|disk| disk.path), Some(data.join("cache")));
+    assert_eq!(config.ready_file, Some(PathBuf::from("/run/weir/ready.json")));
+    let SourceConfig::Directory(directory) = &config.source[0] else { panic!("a directory") };
+    assert_eq!(directory.path, data.join("packages"));
+}
+
+#[test]
+fn the_example_files_are_good_configurations() {
+    for file in ["embedded", "aws"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../deploy/{file}/gateway.toml"));
+        let config = Config::load(&path).expect(file);
+        assert_eq!(config.problems(), Vec::<String>::new(), "{file}");
+    }
+}
