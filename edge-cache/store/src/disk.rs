@@ -108,8 +108,8 @@ impl DiskTier {
             let outcome = tier.store(&label, &digests, &body).await;
             tracing::debug!(key = %label.key, outcome = outcome.as_str(), "offered to the disk");
             tier.metrics.write(outcome);
-            // The body goes before its place in the queue does.
-            drop((body, room));
+            // In this order: who sees the place free may count on the body and the tier being let go.
+            drop((body, tier, room));
         });
     }
 
@@ -224,11 +224,14 @@ impl DiskTier {
         }
     }
 
-    /// Starts the one background removal unless it runs. Where it ends early, the next write goes on.
+    /// Starts the one background removal unless it runs. It takes a place in the queue, so that a flush waits for
+    /// it; where there is none, and where it ends early, the next write goes on.
     fn schedule_burial(self: &Arc<Self>, index: &mut Index) {
-        if index.next_doomed().is_none() || std::mem::replace(&mut index.burial_runs, true) {
+        if index.burial_runs || index.next_doomed().is_none() {
             return;
         }
+        let Ok(place) = self.queue.clone().try_acquire_owned() else { return };
+        index.burial_runs = true;
         let tier = self.clone();
         self.runtime.spawn(async move {
             loop {
@@ -236,9 +239,10 @@ impl DiskTier {
                 let mut index = tier.index();
                 if outcome.is_err() || index.next_doomed().is_none() {
                     index.burial_runs = false;
-                    return;
+                    break;
                 }
             }
+            drop((tier, place));
         });
     }
 

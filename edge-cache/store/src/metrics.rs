@@ -67,7 +67,7 @@ pub(crate) enum Recovered {
     Superseded,
     /// The capacity is smaller than what was there; removed.
     OverCapacity,
-    /// It could not be read; left alone and not in the index.
+    /// It could not be read; removed.
     Unreadable,
     /// Nothing of ours; left alone.
     Stranger,

@@ -58,9 +58,9 @@ impl ReadFault {
     }
 }
 
-impl From<io::Error> for ReadFault {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
+impl From<io::ErrorKind> for ReadFault {
+    fn from(error: io::ErrorKind) -> Self {
+        match error {
             io::ErrorKind::NotFound => Self::Gone,
             // Shorter than its label says: somebody cut it.
             io::ErrorKind::UnexpectedEof => Self::Corrupt,
@@ -137,7 +137,7 @@ impl DiskObject {
         match &outcome {
             Ok(_) => self.tier.read_went_well(),
             Err(fault) => {
-                tracing::warn!(key = %self.label.key, file = %self.file, fault = fault.as_str(), "disk read fault");
+                self.log(*fault);
                 self.tier.faulted(&self.label, self.file, *fault);
             }
         }
@@ -149,7 +149,7 @@ impl DiskObject {
         let (first, last) =
             (group_range(self.label.len, groups.start), group_range(self.label.len, groups.end - 1));
         let base = data_offset(self.label.len);
-        let bytes = self.tier.device.read(self.file, base + first.start..base + last.end).await?;
+        let bytes = self.load(base + first.start..base + last.end).await?;
         let mut verified = Vec::with_capacity((groups.end - groups.start) as usize);
         for group in groups {
             let range = group_range(self.label.len, group);
@@ -171,10 +171,27 @@ impl DiskObject {
         if let Some(digests) = self.digests.get() {
             return Ok(digests.clone());
         }
-        let header = self.tier.device.read(self.file, 0..data_offset(self.label.len)).await?;
+        let header = self.load(0..data_offset(self.label.len)).await?;
         let label = decode_label(&header).ok().filter(|label| *label == *self.label);
         let digests = label.and_then(|label| decode_digests(&header, &label)).ok_or(ReadFault::Corrupt)?;
         Ok(self.digests.get_or_init(|| Arc::new(digests)).clone())
+    }
+
+    async fn load(&self, range: Range<u64>) -> Result<Bytes, ReadFault> {
+        self.tier.device.read(self.file, range).await.map_err(|error| {
+            tracing::debug!(file = %self.file, %error, "a file could not be read");
+            error.kind().into()
+        })
+    }
+
+    /// An eviction in between is nobody's fault; the others are worth a look at the disk.
+    fn log(&self, fault: ReadFault) {
+        let (key, file, fault_name) = (&self.label.key, self.file, fault.as_str());
+        if fault == ReadFault::Gone {
+            tracing::debug!(%key, %file, fault = fault_name, "disk read fault");
+        } else {
+            tracing::warn!(%key, %file, fault = fault_name, "disk read fault; the sources serve instead");
+        }
     }
 
     fn promote_if_whole(&self, groups: &Range<u64>, bytes: &[Bytes]) {
