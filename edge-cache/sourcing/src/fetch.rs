@@ -33,6 +33,8 @@ pub struct Fetch {
 #[derive(Debug, Clone, Copy, Default)]
 struct Mark {
     tries: u32,
+    /// Whether it asked for a pause when it was asked last.
+    throttled: bool,
     /// What it said when it could not serve these bytes at all.
     absent: Option<Reason>,
 }
@@ -118,14 +120,15 @@ impl Fetch {
         None
     }
 
-    /// The plan. If it is empty because everybody rests, and a rest ends soon, the plan of that moment: a
-    /// source that said "slow down" is worth the wait when there is no other.
+    /// The plan; but if it begins with a source that rests, and its rest ends soon, the plan of that moment: one
+    /// that said "slow down" is worth the wait when there is no other.
     async fn choices(&self, want: &Want) -> Vec<Choice> {
         let len = want.len().unwrap_or(GUESSED_LEN);
         let (now, candidates) = self.candidates();
         let choices = plan(now, &candidates, len);
+        let nobody_else = choices.first().is_some_and(|choice| choice.reason == ChoiceReason::LastResort);
         let soon = self.deadline.min(now + self.sources.config.rest_wait);
-        match rest_ends(&candidates).filter(|end| choices.is_empty() && *end <= soon) {
+        match rest_ends(&candidates).filter(|end| nobody_else && *end <= soon) {
             None => choices,
             Some(end) => {
                 sleep_until(end).await;
@@ -137,8 +140,12 @@ impl Fetch {
 
     fn candidates(&self) -> (Instant, Vec<Candidate>) {
         let now = Instant::now();
-        let candidate = |(at, mark): (usize, &Mark)| {
-            self.sources.candidate(at, now, mark.tries > 0, mark.absent.is_some())
+        let candidate = |(index, mark): (usize, &Mark)| {
+            let seen = self.sources.candidate(index, now);
+            let soon = now + self.sources.config.rest_wait;
+            let short_rest = matches!(seen.standing, Standing::Open { until } if until <= soon);
+            let tried = mark.tries > 0 && !(mark.throttled && short_rest);
+            Candidate { tried, absent: mark.absent.is_some(), ..seen }
         };
         (now, self.marks.iter().enumerate().map(candidate).collect())
     }
@@ -186,6 +193,7 @@ impl Fetch {
 
     fn note(&mut self, index: usize, error: &SourceError) {
         self.last.set(error);
+        self.marks[index].throttled = error.reason == Reason::Throttled;
         if error.reason.is_absence() {
             self.marks[index].absent = Some(error.reason);
             self.attempts -= 1;

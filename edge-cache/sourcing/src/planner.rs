@@ -32,7 +32,7 @@ pub struct Candidate {
     pub slow: bool,
     /// Whether it was the one used last.
     pub favourite: bool,
-    /// Whether it has failed in this fetch already.
+    /// Whether it has failed in this fetch already, otherwise than by asking for a short pause.
     pub tried: bool,
     /// Whether it said in this fetch that it cannot serve these bytes.
     pub absent: bool,
@@ -123,7 +123,7 @@ pub fn plan(now: Instant, candidates: &[Candidate], want_len: u64) -> Vec<Choice
 fn part(now: Instant, candidate: &Candidate) -> Option<Part> {
     let in_use = match candidate.standing {
         Standing::Closed => true,
-        Standing::Open { until } => until <= now,
+        Standing::Open { until } => until <= now && !candidate.tried,
         Standing::HalfOpen => false,
     };
     match candidate {
@@ -168,10 +168,10 @@ fn last_resort(now: Instant, candidates: &[Candidate]) -> Option<Choice> {
     end.min().map(|(_, index)| Choice { index, reason: ChoiceReason::LastResort })
 }
 
-/// When the first of those that may still help ends its rest; `None` if none of them rests.
+/// When the first of those that have not failed in this fetch ends its rest; `None` if none of them rests.
 #[must_use]
 pub fn rest_ends(candidates: &[Candidate]) -> Option<Instant> {
-    let ends = candidates.iter().filter(|c| !c.absent).filter_map(|c| match c.standing {
+    let ends = candidates.iter().filter(|c| !c.absent && !c.tried).filter_map(|c| match c.standing {
         Standing::Open { until } => Some(until),
         Standing::Closed | Standing::HalfOpen => None,
     });
@@ -254,9 +254,9 @@ mod tests {
         let failed = Candidate { tried: true, ..resting(3) };
         assert_eq!(plan(&[failed, resting(9)])[..], [(1, LastResort)]);
         assert_eq!(plan(&[failed]), []);
-        assert_eq!(rest_ends(&[failed, at(85, 10)]), Some(now + Duration::from_secs(3)));
-        let rested = Candidate { tried: true, ..resting(0) };
-        assert_eq!(plan(&[rested])[..], [(0, ChoiceReason::Again)]);
+        let end = |secs| Some(now + Duration::from_secs(secs));
+        assert_eq!(rest_ends(&[failed, resting(9), at(85, 10)]), end(9));
+        assert_eq!(rest_ends(&[failed, at(85, 10)]), None);
     }
 
     prop_compose! {

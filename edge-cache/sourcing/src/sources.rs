@@ -127,8 +127,8 @@ impl Sources {
         self.known.iter().map(Known::report).collect()
     }
 
-    /// One source as the planner sees it.
-    pub(crate) fn candidate(&self, index: usize, now: Instant, tried: bool, absent: bool) -> Candidate {
+    /// One source as the planner sees it, before a fetch adds what it has seen itself.
+    pub(crate) fn candidate(&self, index: usize, now: Instant) -> Candidate {
         let known = &self.known[index];
         let health = known.health();
         Candidate {
@@ -137,8 +137,8 @@ impl Sources {
             first_byte: health.first_byte(),
             slow: health.is_slow(now, &self.config),
             favourite: self.favourite.load(Ordering::Relaxed) == index,
-            tried,
-            absent,
+            tried: false,
+            absent: false,
         }
     }
 
@@ -228,7 +228,7 @@ impl Transfer {
     }
 
     pub(crate) fn delivered(&mut self) {
-        if self.end(Outcome::Delivered, |health, now| health.delivered(now)) {
+        if self.end(Outcome::Delivered, Health::delivered) {
             self.sources.favourite.store(self.index, Ordering::Relaxed);
         }
     }
