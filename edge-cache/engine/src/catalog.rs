@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use media::index::{INDEX_OBJECT, Index, MAX_INDEX_LEN, PublicKey, object_path};
 use media::{PackageId, SegmentKey, TitleId};
 use moka::future::Cache;
-use sourcing::{Leg, SourceError, SourceId, Sources, Want};
+use sourcing::{Exhausted, Leg, SourceError, SourceId, Sources, Want};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
@@ -93,25 +93,24 @@ impl Catalog {
         let path = object_path(title, *package, INDEX_OBJECT);
         let deadline = Instant::now() + self.deadline;
         let mut fetch = self.sources.fetch(Want::object(path.clone()), deadline);
-        let mut refused: Option<(SourceId, ServeError)> = None;
+        let mut refused: Vec<(SourceId, ServeError)> = Vec::new();
         loop {
-            let mut leg = match (fetch.next_leg(0).await, refused.take()) {
-                (Ok(leg), Some((by, error))) if *leg.source() == by => return Err(error),
-                (Ok(leg), _) => leg,
-                (Err(_), Some((_, error))) => return Err(error),
-                (Err(exhausted), None) if exhausted.not_found => {
-                    return Err(ServeError::new(Failure::NoSuchTitle, format_args!("{path} is nowhere")));
-                }
-                (Err(exhausted), None) => return Err(ServeError::exhausted(&path, &exhausted, deadline)),
+            let leg = fetch.next_leg(0).await;
+            let again = |leg: &Leg| refused.iter().any(|(by, _)| by == leg.source());
+            let mut leg = match (leg, refused.last()) {
+                (Ok(leg), _) if !again(&leg) => leg,
+                (_, Some((_, error))) => return Err(error.clone()),
+                (Err(exhausted), None) => return Err(missing(&path, &exhausted, deadline)),
+                (Ok(_), None) => return Err(ServeError::new(Failure::SourcesExhausted, path)),
             };
             match self.open(&mut leg).await {
                 Ok(Ok(loaded)) => return Ok(loaded),
                 Ok(Err(error)) => {
                     tracing::warn!(%path, source = %leg.source(), error = error.detail, "an index is not trusted");
-                    refused = Some((leg.source().clone(), error));
+                    refused.push((leg.source().clone(), error));
                 }
                 Err(error) => {
-                    tracing::debug!(%path, source = %leg.source(), %error, "an index did not arrive")
+                    tracing::debug!(%path, source = %leg.source(), %error, "an index did not arrive");
                 }
             }
         }
@@ -129,6 +128,13 @@ impl Catalog {
         Ok(opened
             .map(|index| Loaded { index: Arc::new(index), weight })
             .map_err(|error| ServeError::new(Failure::Untrusted, error)))
+    }
+}
+
+fn missing(path: &str, exhausted: &Exhausted, deadline: Instant) -> ServeError {
+    match exhausted.not_found {
+        true => ServeError::new(Failure::NoSuchTitle, format_args!("{path} is nowhere")),
+        false => ServeError::exhausted(path, exhausted, deadline),
     }
 }
 

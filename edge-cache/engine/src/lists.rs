@@ -137,7 +137,7 @@ fn checked(entry: &Entry, list: &[u8]) -> Option<Arc<GroupDigests>> {
 fn span(entries: &[Entry]) -> Option<ByteRange> {
     let mut wants = entries.iter().filter_map(Entry::groups_want);
     let first = wants.next()?;
-    let last = wants.last().unwrap_or(first);
+    let last = wants.next_back().unwrap_or(first);
     ByteRange::new(first.start(), last.end())
 }
 

@@ -282,6 +282,7 @@ impl Leg {
         if self.received == self.promised {
             return self.end();
         }
+        self.renew_patience();
         let piece = self.piece().await.inspect_err(|error| self.fail(error))?;
         if self.received == 0 {
             self.transfer.saw_first_byte();
@@ -293,9 +294,16 @@ impl Leg {
             self.fail(&error);
             return Err(error);
         }
-        let stall = Instant::now() + self.sources.config.stall_timeout;
-        self.patience = Patience::until(stall, self.deadline);
         Ok(Some(piece))
+    }
+
+    /// A source is given its time from when we begin to listen: a caller who was busy is not its fault. Until the
+    /// first byte came, the patience that the question began with stands if it is not over.
+    fn renew_patience(&mut self) {
+        let now = Instant::now();
+        if self.received > 0 || self.patience.until <= now {
+            self.patience = Patience::until(now + self.sources.config.stall_timeout, self.deadline);
+        }
     }
 
     /// The caller checked the bytes and they are wrong: the source rests for long.

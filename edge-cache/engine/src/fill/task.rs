@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use media::digest::group_count;
 use prometheus::IntGauge;
-use sourcing::{Fetch, Leg, SourceError, Want};
+use sourcing::{Leg, SourceError, Want};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -138,18 +138,13 @@ impl Task {
         let want = Want::segment(key, entry);
         let want = want.ok_or_else(|| ServeError::new(Failure::Untrusted, "an empty segment"))?;
         let mut fetch = self.engine.sources.fetch(want, deadline);
-        // The first source is asked while the digests are still on their way.
-        let lists = self.engine.lists.of(&self.described, deadline);
-        let (digests, mut leg) = tokio::join!(lists, fetch.next_leg(0));
-        let digests = digests?;
+        let digests = self.engine.lists.of(&self.described, deadline).await?;
         let mut assembly = Assembly::new(Arc::clone(&digests));
-        loop {
-            let got = leg.map_err(|error| ServeError::exhausted(&entry.object, &error, deadline))?;
-            self.drink(got, &mut assembly).await;
-            if assembly.is_complete() {
-                break;
-            }
-            leg = self.next_leg(&mut fetch, &mut assembly).await;
+        while !assembly.is_complete() {
+            assembly.restart_group();
+            let leg = fetch.next_leg(assembly.verified_bytes()).await;
+            let leg = leg.map_err(|error| ServeError::exhausted(&entry.object, &error, deadline))?;
+            self.drink(leg, &mut assembly).await;
         }
         let body = self.fill.body();
         let body =
@@ -157,11 +152,6 @@ impl Task {
         self.engine.store.insert(key, digests, body);
         self.close(Ok(()));
         Ok(())
-    }
-
-    async fn next_leg(&self, fetch: &mut Fetch, assembly: &mut Assembly) -> Result<Leg, sourcing::Exhausted> {
-        assembly.restart_group();
-        fetch.next_leg(assembly.verified_bytes()).await
     }
 
     /// Takes what a leg delivers until it ends, breaks or lies.
