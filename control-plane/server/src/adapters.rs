@@ -1,0 +1,7 @@
+//! What stands behind the seams: one redb file for records, a directory or an S3 bucket for objects, ffmpeg
+//! and Shaka Packager for films.
+
+pub mod directory;
+pub mod redb;
+pub mod s3;
+pub mod tools;
