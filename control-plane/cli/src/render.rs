@@ -1,0 +1,143 @@
+//! Answers as text for people. Programs use `--json`.
+
+use std::fmt::Write;
+use std::time::{Duration, UNIX_EPOCH};
+
+use control_api::rest::{Entitlement, PlaybackSession, RenditionView, TitleView};
+
+/// All titles, one line each.
+pub(crate) fn titles(list: &[TitleView]) -> String {
+    if list.is_empty() {
+        return "no titles yet; weir titles add takes one in\n".into();
+    }
+    let mut rows = vec![row(["TITLE", "STAGE", "DONE", "LENGTH", "NAME"])];
+    rows.extend(list.iter().map(|view| {
+        let done = format!("{} %", view.progress_percent);
+        row([view.title.as_str(), view.stage.as_str(), &done, &length(view.duration_ms), &view.name])
+    }));
+    table(&rows)
+}
+
+/// One title with everything known about it.
+pub(crate) fn title(view: &TitleView) -> String {
+    let mut facts = vec![
+        row(["title", view.title.as_str()]),
+        row(["name", &view.name]),
+        row(["stage", &format!("{} ({} %)", view.stage.as_str(), view.progress_percent)]),
+    ];
+    let mut add = |name: &str, value: Option<String>| facts.extend(value.map(|value| row([name, &value])));
+    add("reason", view.reason.clone());
+    add("package", view.package.map(|package| package.to_string()));
+    add("length", (view.duration_ms > 0).then(|| length(view.duration_ms)));
+    add("credit", view.attribution.clone());
+    let mut text = table(&facts);
+    if !view.renditions.is_empty() {
+        let _ = write!(text, "\n{}", renditions(&view.renditions));
+    }
+    if !view.lint.is_empty() {
+        let _ = write!(text, "\nthe package check says:\n  {}\n", view.lint.join("\n  "));
+    }
+    text
+}
+
+fn renditions(list: &[RenditionView]) -> String {
+    let mut rows = vec![row(["RENDITION", "KIND", "KBIT/S", "SEGMENTS", "BYTES"])];
+    rows.extend(list.iter().map(|rendition| {
+        let rate =
+            if rendition.bandwidth == 0 { "-".into() } else { (rendition.bandwidth / 1000).to_string() };
+        let (segments, bytes) = (rendition.segments.to_string(), rendition.bytes.to_string());
+        row([rendition.id.as_str(), rendition.kind.as_str(), &rate, &segments, &bytes])
+    }));
+    table(&rows)
+}
+
+/// One line of a running ingest.
+pub(crate) fn progress(view: &TitleView) -> String {
+    let reason = view.reason.as_ref().map(|reason| format!("  {reason}")).unwrap_or_default();
+    format!("{:3} %  {}  {}{reason}\n", view.progress_percent, view.title, view.stage.as_str())
+}
+
+/// Rights, one line each.
+pub(crate) fn entitlements(list: &[Entitlement]) -> String {
+    if list.is_empty() {
+        return "no rights\n".into();
+    }
+    let mut rows = vec![row(["TITLE", "KIND", "BOUGHT", "START BY", "FIRST PLAYED", "FINISH BY", "ID"])];
+    rows.extend(list.iter().map(|right| {
+        let times =
+            [right.start_by, right.first_played_at, right.finish_by].map(|at| at.map_or("-".into(), time));
+        let [start, played, finish] = times;
+        let (title, kind, bought) = (right.title.as_str(), right.kind.as_str(), time(right.bought_at));
+        row([title, kind, &bought, &start, &played, &finish, right.id.as_str()])
+    }));
+    table(&rows)
+}
+
+/// A session: what to do with it is to open the URL, so it stands alone on the last line.
+pub(crate) fn session(session: &PlaybackSession) -> String {
+    let PlaybackSession { session, url, expires_at, title, package } = session;
+    format!("session {session} for {title} ({package}), until {}\n{url}\n", time(*expires_at))
+}
+
+/// `2026-11-22T10:00:00Z`.
+fn time(unix: u64) -> String {
+    let at = UNIX_EPOCH.checked_add(Duration::from_secs(unix));
+    // The formatter stops at the year 9999; beyond it the number itself is the honest answer.
+    at.filter(|_| unix < 253_402_300_800)
+        .map_or_else(|| unix.to_string(), |at| humantime::format_rfc3339_seconds(at).to_string())
+}
+
+/// `1:02:03`, or `-` while unknown.
+fn length(milliseconds: u64) -> String {
+    let seconds = milliseconds / 1000;
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match (milliseconds, hours) {
+        (0, _) => "-".into(),
+        (_, 0) => format!("{minutes}:{seconds:02}"),
+        _ => format!("{hours}:{minutes:02}:{seconds:02}"),
+    }
+}
+
+fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
+    cells.map(|cell| cell.chars().map(visible).collect()).to_vec()
+}
+
+/// A name with a line break or an escape sequence must not draw on the operator's terminal.
+fn visible(c: char) -> char {
+    if c.is_control() { '\u{fffd}' } else { c }
+}
+
+/// Columns as wide as their widest cell, two spaces between them, no spaces at the end of a line.
+fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_figures() {
+        assert_eq!(length(0), "-");
+        assert_eq!(length(59_999), "0:59");
+        assert_eq!(length(596_474), "9:56");
+        assert_eq!(length(7_384_000), "2:03:04");
+        assert_eq!(time(0), "1970-01-01T00:00:00Z");
+        assert_eq!(time(u64::MAX), u64::MAX.to_string());
+    }
+
+    #[test]
+    fn columns_line_up_and_names_cannot_draw() {
+        let rows = [row(["a", "bb"]), row(["ccc", "\u{1b}[2J"])];
+        assert_eq!(table(&rows), "a    bb\nccc  \u{fffd}[2J\n");
+        assert_eq!(table(&[]), "");
+    }
+}
