@@ -311,7 +311,8 @@ mod tests {
         let again = OperatorKey::parse(&operator.to_line()).expect("our own line");
         assert!(again.opens(&format!("Bearer {}", operator.bearer())));
         assert!(again.opens(&format!("bearer {}", operator.bearer())));
-        for wrong in ["", "Bearer", "Bearer ", "Basic AQEB", &operator.bearer(), "Bearer AQEB"] {
+        let basic = format!("Basic {}", operator.bearer());
+        for wrong in ["", "Bearer", "Bearer ", &basic, &operator.bearer(), "Bearer AQEB"] {
             assert!(!again.opens(wrong), "{wrong:?}");
         }
     }

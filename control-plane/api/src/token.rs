@@ -35,8 +35,10 @@
 //! not know would widen it. So an unknown claim makes the token invalid, and nodes are upgraded before the
 //! control plane begins to send a new claim.
 //!
-//! **Where others differ.** The token cannot contain its own text, so the `catu` prefix is matched against
-//! the path below `/p/<token>`. A verifier in another place (a CDN's edge function) must strip that first.
+//! **Other implementations.** Tokens made here are plain COSE: OpenSSL and the Python package `cwt` verify and
+//! read them, and the golden token of the tests was made without this code. The other way round this verifier
+//! takes only tokens in its one spelling. And the token cannot contain its own text, so the `catu` prefix is
+//! matched against the path below `/p/<token>`: a verifier elsewhere (a CDN's edge function) strips that first.
 //!
 //! **Randomness.** Elsewhere in this project randomness is an input. ECDSA's nonce is the exception: who can
 //! foresee or repeat one can compute the private key, and the library offers no way to pass one in. The

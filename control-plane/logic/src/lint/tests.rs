@@ -91,6 +91,7 @@ const BAD: &[(Rule, Severity, Change, &str)] = &[
         "a-en: segment 2",
     ),
     (Rule::LowRung, Error, |p| p.video.truncate(1), "2100000 bit/s"),
+    (Rule::LowRung, Error, |p| p.video[1] = video("v216", 458_000), "480900 bit/s"),
     (Rule::AacStereo, Error, |p| p.audio[0].channels = 6, "[mp4a.40.2 x 6]"),
     (Rule::AacStereo, Error, |p| p.audio[0].codec = "ec-3".into(), "[ec-3 x 2]"),
     (Rule::AacStereo, Error, |p| p.audio.clear(), "only []"),
@@ -113,7 +114,8 @@ const BAD: &[(Rule, Severity, Change, &str)] = &[
     (Rule::PlaylistBytes, Error, |p| p.main_bytes = 1_000_000, "main has 1000000"),
     (Rule::PlaylistBytes, Error, |p| p.text[0].playlist.bytes = 1_000_000, "s-en has 1000000"),
     (Rule::EndList, Error, |p| p.video[1].track.playlist.ended = false, "v216 has no EXT-X-ENDLIST"),
-    (Rule::Duration, Error, |p| p.duration_ms += 1_001, "it plays 1200000 ms, the film 1201001 ms"),
+    (Rule::Duration, Warning, |p| p.duration_ms += 1_001, "it plays 1200000 ms, the film 1201001 ms"),
+    (Rule::Duration, Error, |p| p.duration_ms -= 6_000, "it plays 1200000 ms, the film 1194000 ms"),
     (Rule::IFrames, Warning, |p| p.video[1].iframes = None, "v216: there is no I-frame playlist"),
     (Rule::IFrames, Warning, |p| p.video[1].iframes = Some(playlist(0)), "v216"),
     (Rule::Thumbnails, Error, |p| (p.thumbnails, p.bif) = (None, false), "15 minutes"),
@@ -163,6 +165,7 @@ fn the_limits_themselves_are_kept() {
     };
     check(|p| p.video[1].track.segments[5].start_us += 1_000);
     check(|p| p.video[0].bandwidth = 6_300_000);
+    check(|p| p.video[1] = video("v216", 457_000));
     check(|p| p.video[0].average_bandwidth = Some(2_205_000));
     check(|p| p.duration_ms += 1_000);
     check(|p| p.main_bytes = 999_999);
@@ -218,8 +221,8 @@ fn peaks_are_those_of_rfc_8216() {
     // A film shorter than any run.
     check(&[(1, 100)], 800);
     check(&[], 0);
-    // A run is at most one and a half targets long: twelve seconds are looked at by nobody but the average.
-    check(&[(12, 1200)], 800);
+    // A run is at most one and a half targets long.
+    check(&[(12, 2400), (6, 600)], 800);
 }
 
 #[test]
