@@ -1,0 +1,197 @@
+//! What an operator may choose about the viewer's edge.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The `[front]` table. Every bound of this room stands here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FrontConfig {
+    /// Addresses for plain HTTP/1.1 and, by prior knowledge, HTTP/2. Default `127.0.0.1:8480`. Port 0 takes
+    /// any free port.
+    pub plain: Vec<SocketAddr>,
+    /// Addresses for HTTPS. Default none; they need a certificate.
+    pub tls: Vec<SocketAddr>,
+    /// Connections the kernel may hold before we accept them; default 1024 (capped by `net.core.somaxconn`).
+    pub backlog: u32,
+    /// Open connections over all addresses; default 10,000. One more is closed at once, so that its player
+    /// tries another host instead of waiting in a queue.
+    pub max_connections: usize,
+    /// How long a TLS handshake may take; default 10 s.
+    #[serde(with = "human_duration")]
+    pub handshake_timeout: Duration,
+    /// How long a request head may take from its first byte, and a new connection to its first request;
+    /// default 10 s.
+    #[serde(with = "human_duration")]
+    pub header_timeout: Duration,
+    /// How long a connection may rest between requests; default 75 s. Players that buffer half a minute keep
+    /// their connection that way.
+    #[serde(with = "human_duration")]
+    pub idle_timeout: Duration,
+    /// How long a viewer may take next to nothing of a response; default 30 s. A player that has paused reads
+    /// nothing and comes back with a range request.
+    #[serde(with = "human_duration")]
+    pub write_timeout: Duration,
+    /// Most bytes of a request's line and header fields; default 16384.
+    pub max_head_bytes: usize,
+    /// Most header fields of a request; default 64.
+    pub max_header_fields: usize,
+    /// Bytes of a response that one HTTP/1.1 connection may hold ready for the socket, and the bound of its
+    /// read buffer; default 65536. They are references into the cache, not copies, when they come from memory.
+    pub http1_buffer_bytes: usize,
+    /// Requests one HTTP/2 connection may have open; default 64.
+    pub http2_max_streams: u32,
+    /// Bytes of a response that one HTTP/2 stream may hold ready; default 65536.
+    pub http2_buffer_bytes: usize,
+    /// Verified tokens to remember; default 20,000. Each costs about 300 bytes.
+    pub token_cache_entries: u64,
+    /// Refused tokens to remember, so that a player that insists does not cost a signature check each time;
+    /// default 5,000.
+    pub refused_token_entries: u64,
+    /// How long a refusal is remembered; default 10 s.
+    #[serde(with = "human_duration")]
+    pub refused_token_ttl: Duration,
+}
+
+impl Default for FrontConfig {
+    fn default() -> Self {
+        Self {
+            plain: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8480))],
+            tls: Vec::new(),
+            backlog: 1024,
+            max_connections: 10_000,
+            handshake_timeout: Duration::from_secs(10),
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            write_timeout: Duration::from_secs(30),
+            max_head_bytes: 16 * 1024,
+            max_header_fields: 64,
+            http1_buffer_bytes: 64 * 1024,
+            http2_max_streams: 64,
+            http2_buffer_bytes: 64 * 1024,
+            token_cache_entries: 20_000,
+            refused_token_entries: 5_000,
+            refused_token_ttl: Duration::from_secs(10),
+        }
+    }
+}
+
+impl FrontConfig {
+    /// Every impossible combination, each with its key; empty when the configuration can work.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut require = |holds: bool, text: &str| {
+            if !holds {
+                problems.push(text.to_owned());
+            }
+        };
+        require(!(self.plain.is_empty() && self.tls.is_empty()), "front.plain, front.tls: both are empty");
+        require((1..=65_535).contains(&self.backlog), "front.backlog: 1 to 65535");
+        require(self.max_connections > 0, "front.max_connections: must not be 0");
+        for (key, wait) in [
+            ("handshake_timeout", self.handshake_timeout),
+            ("header_timeout", self.header_timeout),
+            ("idle_timeout", self.idle_timeout),
+            ("write_timeout", self.write_timeout),
+        ] {
+            let sane = (Duration::from_millis(50)..=Duration::from_secs(3600)).contains(&wait);
+            require(sane, &format!("front.{key}: 50ms to 1h"));
+        }
+        let head = (1024..=65_536).contains(&self.max_head_bytes);
+        require(head, "front.max_head_bytes: 1024 to 65536");
+        require((8..=1024).contains(&self.max_header_fields), "front.max_header_fields: 8 to 1024");
+        // A head must fit the read buffer, or no request of that size could ever be read.
+        let fits = self.http1_buffer_bytes >= self.max_head_bytes.max(8192);
+        require(fits, "front.http1_buffer_bytes: at least 8192 and front.max_head_bytes");
+        require((1..=1024).contains(&self.http2_max_streams), "front.http2_max_streams: 1 to 1024");
+        require(self.http2_buffer_bytes >= 16_384, "front.http2_buffer_bytes: at least 16384");
+        require(self.token_cache_entries > 0, "front.token_cache_entries: must not be 0");
+        problems
+    }
+}
+
+/// The `[admin]` table: metrics and health, for the operator's own network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminConfig {
+    /// Where to listen; default `127.0.0.1:8481`. Whoever reaches it may read the metrics.
+    pub listen: SocketAddr,
+    /// Open connections; default 64.
+    pub max_connections: usize,
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8481)), max_connections: 64 }
+    }
+}
+
+impl AdminConfig {
+    /// Every impossible combination, each with its key.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        if self.max_connections > 0 {
+            return Vec::new();
+        }
+        vec!["admin.max_connections: must not be 0".to_owned()]
+    }
+}
+
+/// Durations with their unit in the text: `10s`, `500ms`.
+mod human_duration {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_duration(*duration))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_duration(&text).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_can_work_and_survive_the_round_trip() {
+        let config = FrontConfig::default();
+        assert_eq!(config.problems(), Vec::<String>::new());
+        let text = toml::to_string(&config).expect("serialises");
+        assert_eq!(toml::from_str::<FrontConfig>(&text).expect("parses"), config);
+        assert_eq!(toml::from_str::<FrontConfig>("").expect("parses"), config);
+        assert_eq!(toml::from_str::<AdminConfig>("").expect("parses"), AdminConfig::default());
+    }
+
+    #[test]
+    fn units_are_read_and_unknown_keys_refused() {
+        let text = "plain = ['127.0.0.1:0', '[::1]:0']\nidle_timeout = '2m'";
+        let config: FrontConfig = toml::from_str(text).expect("parses");
+        assert_eq!((config.plain.len(), config.idle_timeout), (2, Duration::from_secs(120)));
+        for bad in ["listen = 1", "idle_timeout = 5", "plain = ['localhost']", "max_connections = -1"] {
+            assert!(toml::from_str::<FrontConfig>(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn all_problems_are_told_together() {
+        let config = FrontConfig {
+            plain: vec![],
+            max_connections: 0,
+            write_timeout: Duration::ZERO,
+            http1_buffer_bytes: 9000,
+            ..FrontConfig::default()
+        };
+        let problems = config.problems();
+        assert_eq!(problems.len(), 4, "{problems:?}");
+        assert!(problems.iter().all(|problem| problem.starts_with("front.")));
+        assert_eq!(AdminConfig { max_connections: 0, ..AdminConfig::default() }.problems().len(), 1);
+    }
+}

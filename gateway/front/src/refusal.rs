@@ -1,0 +1,249 @@
+//! The one table from what went wrong to what the viewer is told.
+//!
+//! A refusal is a short plain text, `<code>: <sentence>`, with `Cache-Control: no-store` (a cached error
+//! would outlive its cause) and a `Proxy-Status` field (RFC 9209) that carries the same code for machines.
+//! The viewer's text never says more than the code does; what the operator needs to know stands in the log.
+
+use control_api::TokenError;
+use engine::Failure;
+use http::StatusCode;
+
+/// Why a request gets an error. Closed: the access log, the metric and the response use [`Refusal::code`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// A header that a media request cannot have, or cannot have twice.
+    Framing(Framing),
+    /// A method other than `GET`, `HEAD` and `OPTIONS`.
+    Method,
+    /// A request target that is longer than any of ours.
+    TargetTooLong,
+    /// More header bytes or fields than allowed.
+    HeadTooLarge,
+    /// No such path here.
+    NoSuchPath,
+    /// The token does not open this.
+    Token(TokenError),
+    /// `If-Match` names another version.
+    Precondition,
+    /// No requested range touches the object.
+    Range,
+    /// The engine could not serve.
+    Engine(Failure),
+}
+
+/// What is wrong with a request's framing. The connection is closed after each of these: whoever sent it may
+/// have meant the bytes behind it as something else (request smuggling).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// A body, announced or sent.
+    Body,
+    /// `Transfer-Encoding`.
+    TransferEncoding,
+    /// `Upgrade`.
+    Upgrade,
+    /// No host at all.
+    NoHost,
+    /// More than one `Host`, or two that differ.
+    TwoHosts,
+    /// A `Host` that is none.
+    BadHost,
+    /// A request target that is no plain path.
+    BadTarget,
+    /// A version we do not speak.
+    Version,
+}
+
+impl Framing {
+    const ALL: [Self; 8] = [
+        Self::Body,
+        Self::TransferEncoding,
+        Self::Upgrade,
+        Self::NoHost,
+        Self::TwoHosts,
+        Self::BadHost,
+        Self::BadTarget,
+        Self::Version,
+    ];
+}
+
+/// How RFC 9209 section 2.3 names the kind of an error, where it has a name for it.
+type ProxyError = &'static str;
+
+const DENIED: ProxyError = "http_request_denied";
+const MALFORMED: ProxyError = "http_request_error";
+
+struct Row {
+    status: StatusCode,
+    code: &'static str,
+    sentence: &'static str,
+    proxy: ProxyError,
+}
+
+const fn row(status: StatusCode, code: &'static str, sentence: &'static str, proxy: ProxyError) -> Row {
+    Row { status, code, sentence, proxy }
+}
+
+impl Refusal {
+    /// Every refusal there is.
+    pub(crate) fn all() -> Vec<Self> {
+        let plain = [
+            Self::Method,
+            Self::TargetTooLong,
+            Self::HeadTooLarge,
+            Self::NoSuchPath,
+            Self::Precondition,
+            Self::Range,
+        ];
+        let framing = Framing::ALL.into_iter().map(Self::Framing);
+        let tokens = TokenError::ALL.into_iter().map(Self::Token);
+        plain
+            .into_iter()
+            .chain(framing)
+            .chain(tokens)
+            .chain(Failure::ALL.into_iter().map(Self::Engine))
+            .collect()
+    }
+
+    fn row(self) -> Row {
+        match self {
+            Self::Framing(framing) => framing_row(framing),
+            Self::Token(error) => token_row(error),
+            Self::Engine(failure) => engine_row(failure),
+            Self::Method => {
+                row(StatusCode::METHOD_NOT_ALLOWED, "method", "only GET, HEAD and OPTIONS", MALFORMED)
+            }
+            Self::TargetTooLong => {
+                row(StatusCode::URI_TOO_LONG, "target-too-long", "no path here is that long", MALFORMED)
+            }
+            Self::HeadTooLarge => {
+                let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+                row(status, "head-too-large", "too many bytes of header fields", MALFORMED)
+            }
+            Self::NoSuchPath => row(StatusCode::NOT_FOUND, "no-such-path", "nothing is here", DENIED),
+            Self::Precondition => {
+                row(StatusCode::PRECONDITION_FAILED, "precondition", "this is another version", DENIED)
+            }
+            Self::Range => {
+                row(StatusCode::RANGE_NOT_SATISFIABLE, "range", "the range is past the end", DENIED)
+            }
+        }
+    }
+
+    pub(crate) fn status(self) -> StatusCode {
+        self.row().status
+    }
+
+    /// The word used in the response, the access log and the metric.
+    pub(crate) fn code(self) -> &'static str {
+        self.row().code
+    }
+
+    /// The whole text the viewer gets.
+    pub(crate) fn text(self) -> String {
+        let row = self.row();
+        format!("{}: {}\n", row.code, row.sentence)
+    }
+
+    /// The `error` parameter of `Proxy-Status`.
+    pub(crate) fn proxy_error(self) -> &'static str {
+        self.row().proxy
+    }
+
+    /// Seconds after which another try makes sense, where it does.
+    pub(crate) fn retry_after(self) -> Option<u32> {
+        (self.row().status == StatusCode::SERVICE_UNAVAILABLE).then_some(1)
+    }
+
+    /// Whether the connection must not be used again.
+    pub(crate) const fn closes(self) -> bool {
+        matches!(self, Self::Framing(_) | Self::TargetTooLong | Self::HeadTooLarge)
+    }
+}
+
+fn framing_row(framing: Framing) -> Row {
+    let bad = StatusCode::BAD_REQUEST;
+    match framing {
+        Framing::Body => row(StatusCode::PAYLOAD_TOO_LARGE, "body", "a request here has no body", MALFORMED),
+        Framing::TransferEncoding => {
+            row(bad, "transfer-encoding", "a request here has no transfer coding", MALFORMED)
+        }
+        Framing::Upgrade => row(bad, "upgrade", "no other protocol is spoken here", MALFORMED),
+        Framing::NoHost => row(bad, "no-host", "the request names no host", MALFORMED),
+        Framing::TwoHosts => row(bad, "two-hosts", "the request names more than one host", MALFORMED),
+        Framing::BadHost => row(bad, "bad-host", "the request's host is malformed", MALFORMED),
+        Framing::BadTarget => row(bad, "bad-target", "the request's target is no plain path", MALFORMED),
+        Framing::Version => {
+            let status = StatusCode::HTTP_VERSION_NOT_SUPPORTED;
+            row(status, "version", "HTTP/1.1 and HTTP/2 are spoken here", MALFORMED)
+        }
+    }
+}
+
+fn token_row(error: TokenError) -> Row {
+    let sentence = match error {
+        TokenError::Expired => "this session is over; ask for a new one",
+        TokenError::NotYetValid => "this session has not begun",
+        TokenError::WrongTitle => "this session is for another title",
+        _ => "the token does not open this",
+    };
+    row(StatusCode::FORBIDDEN, error.as_str(), sentence, DENIED)
+}
+
+fn engine_row(failure: Failure) -> Row {
+    let (gone, bad) = (StatusCode::NOT_FOUND, StatusCode::BAD_GATEWAY);
+    let code = failure.as_str();
+    match failure {
+        Failure::NoSuchTitle => row(gone, code, "no such title", "destination_not_found"),
+        Failure::NoSuchSegment => row(gone, code, "no such part of this title", "destination_not_found"),
+        Failure::Untrusted => row(bad, code, "the title cannot be verified", "http_protocol_error"),
+        Failure::SourcesExhausted => row(bad, code, "no source has it now", "destination_unavailable"),
+        Failure::Changed => row(bad, code, "the sources hold another version", "http_protocol_error"),
+        Failure::Deadline => {
+            row(StatusCode::GATEWAY_TIMEOUT, code, "no source answered in time", "connection_timeout")
+        }
+        Failure::Overloaded => {
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            row(status, code, "this node is full", "proxy_internal_response")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_refusal_has_its_own_code_and_one_short_line() {
+        let mut codes: Vec<&str> = Refusal::all().into_iter().map(Refusal::code).collect();
+        codes.sort_unstable();
+        let count = codes.len();
+        codes.dedup();
+        assert_eq!(codes.len(), count, "two refusals share a code");
+        for refusal in Refusal::all() {
+            let text = refusal.text();
+            assert!(text.starts_with(refusal.code()) && text.ends_with('\n') && text.len() < 80, "{text:?}");
+            assert!(refusal.status().is_client_error() || refusal.status().is_server_error(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_table() {
+        let check = |refusal: Refusal, status: u16, closes: bool, retry: Option<u32>| {
+            let found = (refusal.status().as_u16(), refusal.closes(), refusal.retry_after());
+            assert_eq!(found, (status, closes, retry), "{refusal:?}");
+        };
+        check(Refusal::Framing(Framing::Body), 413, true, None);
+        check(Refusal::Framing(Framing::TransferEncoding), 400, true, None);
+        check(Refusal::Framing(Framing::NoHost), 400, true, None);
+        check(Refusal::Method, 405, false, None);
+        check(Refusal::HeadTooLarge, 431, true, None);
+        check(Refusal::Token(TokenError::Expired), 403, false, None);
+        check(Refusal::NoSuchPath, 404, false, None);
+        check(Refusal::Precondition, 412, false, None);
+        check(Refusal::Range, 416, false, None);
+        check(Refusal::Engine(Failure::NoSuchSegment), 404, false, None);
+        check(Refusal::Engine(Failure::SourcesExhausted), 502, false, None);
+        check(Refusal::Engine(Failure::Deadline), 504, false, None);
+        check(Refusal::Engine(Failure::Overloaded), 503, false, Some(1));
+    }
+}

@@ -1,0 +1,269 @@
+//! The way of one viewer's request: check, route, authorise, describe, plan, serve.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use engine::{Described, Engine, ServeError, Serving};
+use futures_util::future::Either;
+use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use hyper::body::{Body, Incoming};
+use media::key::Extension;
+use media::validator::ETag;
+use media::{ByteRange, Part, SegmentKey};
+
+use crate::authorise::Authoriser;
+use crate::body::ViewerBody;
+use crate::fields;
+use crate::metrics::Kind;
+use crate::multipart::{Multipart, Piece};
+use crate::plan::{Plan, plan};
+use crate::pulse::Pulse;
+use crate::record::{Record, Recorder};
+use crate::refusal::Refusal;
+use crate::request::{self, Verb};
+use crate::route::{Route, route};
+use crate::server::{Answer, Handler};
+
+/// Answers viewers.
+pub(crate) struct Viewer {
+    pub(crate) engine: Engine,
+    pub(crate) authoriser: Authoriser,
+    pub(crate) recorder: Arc<Recorder>,
+    pub(crate) max_head_bytes: usize,
+}
+
+/// A refusal, and the object's length for those that have to state it.
+struct Refused {
+    refusal: Refusal,
+    total: Option<u64>,
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, total: None }
+    }
+}
+
+impl Handler for Viewer {
+    fn handle(self: Arc<Self>, request: Request<Incoming>, pulse: Arc<Pulse>) -> Answer {
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let has_body = !body.is_end_stream();
+            let mut record = Record::begin(&self.recorder, &pulse, &parts);
+            match self.answer(&parts, has_body, &mut record).await {
+                Ok(ready) => ready.into_response(record),
+                Err(refused) => self.refuse(&refused, parts.method == Method::HEAD, record),
+            }
+        })
+    }
+}
+
+/// A response that lacks nothing but its record.
+struct Ready {
+    status: StatusCode,
+    fields: HeaderMap,
+    range: Option<String>,
+    content: Content,
+}
+
+enum Content {
+    Nothing,
+    Text(&'static str),
+    Stream(u64, stream::BoxStream<'static, Result<Bytes, ServeError>>),
+}
+
+impl Ready {
+    fn into_response(self, mut record: Record) -> Response<ViewerBody> {
+        record.answer(self.status, self.range);
+        let body = match self.content {
+            Content::Nothing => ViewerBody::nothing(Some(record)),
+            Content::Text(text) => ViewerBody::text(text, Some(record)),
+            Content::Stream(len, bytes) => ViewerBody::engine(len, bytes, record),
+        };
+        respond(self.status, self.fields, body)
+    }
+}
+
+fn respond(status: StatusCode, fields: HeaderMap, body: ViewerBody) -> Response<ViewerBody> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = fields;
+    response
+}
+
+impl Viewer {
+    async fn answer(&self, parts: &Parts, has_body: bool, record: &mut Record) -> Result<Ready, Refused> {
+        let verb = request::check(parts, has_body, self.max_head_bytes)?;
+        if verb == Verb::Options {
+            record.about(Kind::Preflight);
+            let (status, fields) = (StatusCode::NO_CONTENT, fields::preflight());
+            return Ok(Ready { status, fields, range: None, content: Content::Nothing });
+        }
+        match route(parts.uri.path()).ok_or(Refusal::NoSuchPath)? {
+            Route::Health => {
+                record.about(Kind::Health);
+                Ok(health(verb))
+            }
+            Route::Media { token, key, extension } => {
+                record.asks_for(&key);
+                let claims = self.authoriser.check(token, &key.title, record.time());
+                record.of_session(&claims.map_err(Refusal::Token)?.session);
+                self.media(&key, extension, verb, &parts.headers, record).await
+            }
+        }
+    }
+
+    async fn media(
+        &self,
+        key: &SegmentKey,
+        extension: Extension,
+        verb: Verb,
+        headers: &HeaderMap,
+        record: &mut Record,
+    ) -> Result<Ready, Refused> {
+        let described = {
+            let _waiting = record.pulse().waiting();
+            self.engine.describe(key).await.map_err(|error| unserved(key, &error))?
+        };
+        record.about(Kind::of(key, described.kind()));
+        // A key does not hold the extension; only one of its spellings is the right one.
+        if matches!(key.part, Part::Media(_)) && described.kind().extension() != extension {
+            return Err(Refusal::NoSuchPath.into());
+        }
+        let (etag, total) = (ETag::of(&described.root()), described.len());
+        let plan = plan(verb, headers, &etag, total);
+        let plan = plan.map_err(|refusal| Refused { refusal, total: Some(total) })?;
+        let mut reply = Reply { fields: fields::object(&etag), record, node: &self.recorder.node };
+        let content = match &plan {
+            Plan::NotModified => Content::Nothing,
+            Plan::Whole => self.whole(&described, extension, verb, &mut reply).await?,
+            Plan::Single(range) => self.single(&described, extension, *range, &mut reply).await?,
+            Plan::Multiple(ranges) => self.multiple(&described, extension, ranges, &mut reply).await?,
+        };
+        let range = match &plan {
+            Plan::Single(range) => Some(range.to_string()),
+            Plan::Multiple(ranges) => Some(joined(ranges)),
+            Plan::NotModified | Plan::Whole => None,
+        };
+        Ok(Ready { status: plan.status(), fields: reply.fields, range, content })
+    }
+
+    async fn whole(
+        &self,
+        described: &Described,
+        extension: Extension,
+        verb: Verb,
+        reply: &mut Reply<'_>,
+    ) -> Result<Content, Refused> {
+        let total = described.len();
+        let bytes = match ByteRange::whole(total) {
+            Some(range) if verb == Verb::Get => Some(self.serve(described, range, reply).await?),
+            _ => None,
+        };
+        fields::content(&mut reply.fields, extension.content_type(), total, None);
+        Ok(bytes.map_or(Content::Nothing, |bytes| Content::Stream(total, bytes.boxed())))
+    }
+
+    async fn single(
+        &self,
+        described: &Described,
+        extension: Extension,
+        range: ByteRange,
+        reply: &mut Reply<'_>,
+    ) -> Result<Content, Refused> {
+        let bytes = self.serve(described, range, reply).await?;
+        let content_range = range.content_range(described.len());
+        fields::content(&mut reply.fields, extension.content_type(), range.len(), Some(&content_range));
+        Ok(Content::Stream(range.len(), bytes.boxed()))
+    }
+
+    /// Opens the first range now, so that a failure is still an error response, and each other one when the
+    /// viewer has come to it.
+    async fn multiple(
+        &self,
+        described: &Described,
+        extension: Extension,
+        ranges: &[ByteRange],
+        reply: &mut Reply<'_>,
+    ) -> Result<Content, Refused> {
+        let media_type = extension.content_type();
+        let multipart = Multipart::new(ranges, described.len(), media_type, &described.root());
+        let mut first = match ranges.first() {
+            Some(range) => Some(self.serve(described, *range, reply).await?),
+            None => None,
+        };
+        fields::content(&mut reply.fields, &multipart.content_type, multipart.len, None);
+        let (engine, described) = (self.engine.clone(), described.clone());
+        let pieces = stream::iter(multipart.pieces).then(move |piece| {
+            let opened = if matches!(piece, Piece::Range(_)) { first.take() } else { None };
+            let (engine, described) = (engine.clone(), described.clone());
+            async move {
+                match (piece, opened) {
+                    (Piece::Text(text), _) => Ok(Either::Left(stream::once(async { Ok(text) }))),
+                    (Piece::Range(_), Some(opened)) => Ok(Either::Right(opened.boxed())),
+                    (Piece::Range(range), None) => engine
+                        .serve(&described, range)
+                        .await
+                        .map(|serving| Either::Right(serving.body.boxed())),
+                }
+            }
+        });
+        Ok(Content::Stream(multipart.len, pieces.try_flatten().boxed()))
+    }
+
+    async fn serve(
+        &self,
+        described: &Described,
+        range: ByteRange,
+        reply: &mut Reply<'_>,
+    ) -> Result<impl Stream<Item = Result<Bytes, ServeError>> + Send + 'static + use<>, Refused> {
+        let served = {
+            let _waiting = reply.record.pulse().waiting();
+            self.engine.serve(described, range).await
+        };
+        let Serving { outcome, source, body, .. } =
+            served.map_err(|error| unserved(&described.key, &error))?;
+        let source = source.map(|source| source.to_string());
+        let package_age = reply.record.time().saturating_sub(described.index().created);
+        fields::served(&mut reply.fields, reply.node, outcome, source.as_deref(), package_age);
+        reply.record.served_by(outcome, source);
+        Ok(body)
+    }
+
+    fn refuse(&self, refused: &Refused, head: bool, mut record: Record) -> Response<ViewerBody> {
+        let refusal = refused.refusal;
+        let (status, text) = (refusal.status(), refusal.text());
+        record.refuse(refusal);
+        record.answer(status, None);
+        let http1 = record.version() < Version::HTTP_2;
+        let fields = fields::refusal(&self.recorder.node, refusal, text.len(), refused.total, http1);
+        let body =
+            if head { ViewerBody::nothing(Some(record)) } else { ViewerBody::text(text, Some(record)) };
+        respond(status, fields, body)
+    }
+}
+
+/// A response in the making.
+struct Reply<'a> {
+    fields: HeaderMap,
+    record: &'a mut Record,
+    node: &'a str,
+}
+
+/// The engine's error: its text is for the operator, the viewer gets the reason.
+fn unserved(key: &SegmentKey, error: &ServeError) -> Refused {
+    tracing::info!(%key, reason = error.reason.as_str(), detail = %error.detail, "a request was not served");
+    Refusal::Engine(error.reason).into()
+}
+
+fn health(verb: Verb) -> Ready {
+    let text = "ok\n";
+    let content = if verb == Verb::Get { Content::Text(text) } else { Content::Nothing };
+    Ready { status: StatusCode::OK, fields: fields::text(text.len()), range: None, content }
+}
+
+fn joined(ranges: &[ByteRange]) -> String {
+    ranges.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
