@@ -95,14 +95,14 @@ impl Catalog {
         let mut fetch = self.sources.fetch(Want::object(path.clone()), deadline);
         let mut refused: Vec<(SourceId, ServeError)> = Vec::new();
         loop {
-            let leg = fetch.next_leg(0).await;
-            let again = |leg: &Leg| refused.iter().any(|(by, _)| by == leg.source());
-            let mut leg = match (leg, refused.last()) {
-                (Ok(leg), _) if !again(&leg) => leg,
-                (_, Some((_, error))) => return Err(error.clone()),
+            let mut leg = match (fetch.next_leg(0).await, refused.last()) {
+                (Ok(leg), _) => leg,
+                (Err(_), Some((_, error))) => return Err(error.clone()),
                 (Err(exhausted), None) => return Err(missing(&path, &exhausted, deadline)),
-                (Ok(_), None) => return Err(ServeError::new(Failure::SourcesExhausted, path)),
             };
+            if let Some((_, error)) = refused.iter().find(|(by, _)| by == leg.source()) {
+                return Err(error.clone());
+            }
             match self.open(&mut leg).await {
                 Ok(Ok(loaded)) => return Ok(loaded),
                 Ok(Err(error)) => {

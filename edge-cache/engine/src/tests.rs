@@ -1,1 +1,6 @@
+//! Stories in virtual time: the real engine, sourcing and store; only the sources and the disk are scripted.
 
+mod faults;
+mod index;
+mod sharing;
+mod world;

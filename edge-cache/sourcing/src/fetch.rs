@@ -120,32 +120,32 @@ impl Fetch {
         None
     }
 
-    /// The plan; but if it begins with a source that rests, and its rest ends soon, the plan of that moment: one
+    /// The plan; but if it has nobody but sources that rest, and a rest ends soon, the plan of that moment: one
     /// that said "slow down" is worth the wait when there is no other.
     async fn choices(&self, want: &Want) -> Vec<Choice> {
         let len = want.len().unwrap_or(GUESSED_LEN);
-        let (now, candidates) = self.candidates();
+        let (now, candidates) = self.candidates(false);
         let choices = plan(now, &candidates, len);
-        let nobody_else = choices.first().is_some_and(|choice| choice.reason == ChoiceReason::LastResort);
+        if choices.first().is_some_and(|choice| choice.reason != ChoiceReason::LastResort) {
+            return choices;
+        }
         let soon = self.deadline.min(now + self.sources.config.rest_wait);
-        match rest_ends(&candidates).filter(|end| nobody_else && *end <= soon) {
+        match rest_ends(&self.candidates(true).1).filter(|end| *end <= soon) {
             None => choices,
             Some(end) => {
                 sleep_until(end).await;
-                let (now, candidates) = self.candidates();
+                let (now, candidates) = self.candidates(true);
                 plan(now, &candidates, len)
             }
         }
     }
 
-    fn candidates(&self) -> (Instant, Vec<Candidate>) {
+    /// What is known of each source now. With a second chance those that only asked for a pause count as new.
+    fn candidates(&self, second_chance: bool) -> (Instant, Vec<Candidate>) {
         let now = Instant::now();
         let candidate = |(index, mark): (usize, &Mark)| {
-            let seen = self.sources.candidate(index, now);
-            let soon = now + self.sources.config.rest_wait;
-            let short_rest = matches!(seen.standing, Standing::Open { until } if until <= soon);
-            let tried = mark.tries > 0 && !(mark.throttled && short_rest);
-            Candidate { tried, absent: mark.absent.is_some(), ..seen }
+            let tried = mark.tries > 0 && !(second_chance && mark.throttled);
+            Candidate { tried, absent: mark.absent.is_some(), ..self.sources.candidate(index, now) }
         };
         (now, self.marks.iter().enumerate().map(candidate).collect())
     }
@@ -201,7 +201,7 @@ impl Fetch {
     }
 
     fn exhausted(&self) -> Exhausted {
-        let (_, candidates) = self.candidates();
+        let (_, candidates) = self.candidates(false);
         let asked = |c: &Candidate| c.absent || c.standing != Standing::Closed;
         let not_here = self.marks.iter().any(|mark| mark.absent == Some(Reason::NotFound));
         let not_found = not_here && self.attempts == 0 && candidates.iter().all(asked);

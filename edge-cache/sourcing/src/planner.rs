@@ -32,7 +32,7 @@ pub struct Candidate {
     pub slow: bool,
     /// Whether it was the one used last.
     pub favourite: bool,
-    /// Whether it has failed in this fetch already, otherwise than by asking for a short pause.
+    /// Whether it has failed in this fetch already.
     pub tried: bool,
     /// Whether it said in this fetch that it cannot serve these bytes.
     pub absent: bool,

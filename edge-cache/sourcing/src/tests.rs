@@ -186,6 +186,13 @@ async fn the_only_source_is_asked_again() {
     check(&[("only", &[Act::Fail(Reason::Unavailable), Act::Deliver])], &["only"]).await;
 }
 
+/// Its rest is over long before the hung one is given up; still the one that was not asked yet comes first.
+#[tokio::test(start_paused = true)]
+async fn a_source_that_asked_for_a_pause_waits_behind_the_others() {
+    let throttled: &[Act] = &[Act::Fail(Reason::Throttled)];
+    check(&[("busy", throttled), ("hung", &[Act::Hang]), ("third", &[Act::Deliver])], &["third"]).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn too_much_is_as_wrong_as_too_little() {
     let only = Scripted::new("only", &[Act::TooMuch]);

@@ -198,3 +198,23 @@ impl Drop for Task {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use store::ByteSize;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_segment_larger_than_the_buffer_passes_alone() {
+        let config = EngineConfig { fill_buffer_bytes: ByteSize::mib(1), ..EngineConfig::default() };
+        let buffered = IntGauge::new("buffered", "in a test").expect("a gauge");
+        let admission = Admission::new(&config, buffered.clone());
+        let giant = admission.enter(5 << 20).await.expect("alone");
+        assert_eq!(buffered.get(), 5 << 20);
+        assert_eq!(admission.enter(1).await.err().map(|error| error.reason), Some(Failure::Overloaded));
+        drop(giant);
+        assert!(admission.enter(1).await.is_ok());
+        assert_eq!(buffered.get(), 0);
+    }
+}
