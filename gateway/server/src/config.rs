@@ -16,7 +16,7 @@ use engine::EngineConfig;
 use front::{AdminConfig, FrontConfig};
 use serde::{Deserialize, Serialize};
 use sourcing::{SourceId, SourcingConfig};
-use store::StoreConfig;
+use store::{ByteSize, StoreConfig};
 
 pub(crate) use self::peer::{NeighbourConfig, PeerConfig};
 pub(crate) use self::price::{UsdPerGb, UsdPerRequest};
@@ -30,11 +30,15 @@ pub(crate) use self::source::{
 pub(crate) struct Config {
     /// What this node calls itself in logs and `Cache-Status`; default `weir`.
     pub(crate) node: String,
-    /// The directory that relative paths start from; itself relative to this file. Default `.`.
+    /// The directory that relative paths start from; itself relative to this file. Default `data`.
     pub(crate) data_dir: PathBuf,
     /// Written as JSON with the bound addresses once the node is ready; default none.
     pub(crate) ready_file: Option<PathBuf>,
-    /// How long a stopping node lets viewers finish what they are receiving; default 30 s.
+    /// How long a stopping node says that it is not ready before it stops taking viewers; default 0. Behind a
+    /// load balancer: a little more than the interval of its checks.
+    #[serde(with = "sourcing::human_duration")]
+    pub(crate) drain_notice: Duration,
+    /// How long a stopping node then lets viewers finish what they are receiving; default 30 s.
     #[serde(with = "sourcing::human_duration")]
     pub(crate) drain_timeout: Duration,
     /// Open files to ask the kernel for, up to the hard limit; default 65,536. Each viewer, each upstream
@@ -54,6 +58,8 @@ pub(crate) struct Config {
     pub(crate) admin: AdminConfig,
     /// Memory and disk.
     pub(crate) store: StoreConfig,
+    /// Signed indexes kept across restarts; absent means they are fetched again.
+    pub(crate) shelf: Option<ShelfConfig>,
     /// The read-through cache.
     pub(crate) engine: EngineConfig,
     /// Health, retries and permits of the sources.
@@ -68,8 +74,9 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             node: "weir".to_owned(),
-            data_dir: PathBuf::from("."),
+            data_dir: PathBuf::from("data"),
             ready_file: None,
+            drain_notice: Duration::ZERO,
             drain_timeout: Duration::from_secs(30),
             open_files: 65_536,
             log: LogConfig::default(),
@@ -79,6 +86,7 @@ impl Default for Config {
             tls: None,
             admin: AdminConfig::default(),
             store: StoreConfig::default(),
+            shelf: None,
             engine: EngineConfig::default(),
             sourcing: SourcingConfig::default(),
             source: Vec::new(),
@@ -95,12 +103,12 @@ pub(crate) struct LogConfig {
     pub(crate) format: LogFormat,
     /// What is logged: `error`, `warn`, `info` (the default), `debug`, `trace`, or a list by room such as
     /// `info,sourcing=debug`.
-    pub(crate) level: String,
+    pub(crate) filter: String,
 }
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { format: LogFormat::Json, level: "info".to_owned() }
+        Self { format: LogFormat::Json, filter: "info".to_owned() }
     }
 }
 
@@ -115,13 +123,42 @@ pub(crate) enum LogFormat {
 }
 
 /// The `[access_log]` table.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct AccessLogConfig {
     /// Where the JSON line of each response goes: `stderr` (the default), `file` or `off`.
     pub(crate) to: AccessLogTarget,
     /// The file, appended to; required when `to = "file"`. Rotate it by copying and truncating.
     pub(crate) path: Option<PathBuf>,
+    /// Lines that may wait for the disk; default 8192. More are dropped and counted.
+    pub(crate) queue_lines: usize,
+}
+
+impl Default for AccessLogConfig {
+    fn default() -> Self {
+        Self { to: AccessLogTarget::Stderr, path: None, queue_lines: 8_192 }
+    }
+}
+
+/// The `[shelf]` table: without it a restarted node finds its segments only after a source gave it the index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ShelfConfig {
+    /// The directory, its own; default `indexes`.
+    pub(crate) path: PathBuf,
+    /// Bytes of indexes kept; default 256 MiB. The oldest make room. An index of a film takes about 1 MiB.
+    pub(crate) capacity: ByteSize,
+}
+
+impl ShelfConfig {
+    /// What the shelf is called as a source.
+    pub(crate) const ID: &str = "shelf";
+}
+
+impl Default for ShelfConfig {
+    fn default() -> Self {
+        Self { path: PathBuf::from("indexes"), capacity: ByteSize::mib(256) }
+    }
 }
 
 /// Where access lines go.
@@ -167,11 +204,13 @@ pub(crate) enum ConfigError {
 }
 
 impl Config {
-    /// Reads a file and makes every path in it absolute or relative to the working directory.
+    /// Reads a file and makes every path in it absolute.
     pub(crate) fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read(path.into(), error))?;
-        let mut config: Self = toml::from_str(&text).map_err(|error| ConfigError::Parse(path.into(), error))?;
-        config.resolve(path.parent().unwrap_or(Path::new("")));
+        let mut config: Self =
+            toml::from_str(&text).map_err(|error| ConfigError::Parse(path.into(), error))?;
+        let path = std::path::absolute(path).map_err(|error| ConfigError::Read(path.into(), error))?;
+        config.resolve(path.parent().unwrap_or(Path::new("/")));
         Ok(config)
     }
 
@@ -180,11 +219,20 @@ impl Config {
         let data_dir = self.data_dir.clone();
         let own = [self.ready_file.as_mut(), self.access_log.path.as_mut()];
         let disk = self.store.disk.as_mut().map(|disk| &mut disk.path);
+        let shelf = self.shelf.as_mut().map(|shelf| &mut shelf.path);
         let tls = self.tls.iter_mut().flat_map(|tls| [&mut tls.cert, &mut tls.key]);
         let peer = self.peer.iter_mut().flat_map(|peer| [&mut peer.cert, &mut peer.key]);
         let trust = self.trust.token_keys.iter_mut().chain(&mut self.trust.index_keys);
         let sources = self.source.iter_mut().flat_map(SourceConfig::paths_mut);
-        let paths = own.into_iter().flatten().chain(disk).chain(tls).chain(peer).chain(trust).chain(sources);
+        let paths = own
+            .into_iter()
+            .flatten()
+            .chain(disk)
+            .chain(shelf)
+            .chain(tls)
+            .chain(peer)
+            .chain(trust)
+            .chain(sources);
         paths.for_each(|path| *path = data_dir.join(&*path));
     }
 
@@ -215,11 +263,17 @@ impl Config {
         let named = (1..=64).contains(&self.node.len()) && self.node.bytes().all(name);
         require(named, "node: 1 to 64 letters, digits, dots, dashes or underscores");
         require(self.drain_timeout <= Duration::from_secs(3_600), "drain_timeout: at most 1h");
+        require(self.drain_notice <= Duration::from_secs(600), "drain_notice: at most 10min");
         require(self.open_files >= 256, "open_files: at least 256");
-        let level: Result<tracing_subscriber::EnvFilter, _> = self.log.level.parse();
-        require(level.is_ok(), "log.level: not a level or list of levels");
+        let filter: Result<tracing_subscriber::EnvFilter, _> = self.log.filter.parse();
+        require(filter.is_ok(), "log.filter: not a level or list of levels");
         let file = self.access_log.to == AccessLogTarget::File;
-        require(file == self.access_log.path.is_some(), "access_log.path: belongs to `to = \"file\"` and only there");
+        require(
+            file == self.access_log.path.is_some(),
+            "access_log.path: belongs to `to = \"file\"` and only there",
+        );
+        let queue = (1..=1_048_576).contains(&self.access_log.queue_lines);
+        require(queue, "access_log.queue_lines: 1 to 1048576");
         require(!self.trust.token_keys.is_empty(), "trust.token_keys: at least one file");
         require(!self.trust.index_keys.is_empty(), "trust.index_keys: at least one file");
         let tls = self.tls.is_some() || self.front.tls.is_empty();
@@ -231,10 +285,11 @@ impl Config {
     /// Sources are told apart by their ids, in metrics and in money.
     fn name_clashes(&self) -> Vec<String> {
         let neighbours = self.peer.iter().flat_map(|peer| &peer.neighbour).map(|neighbour| &neighbour.id);
+        let ids = self.source.iter().map(SourceConfig::id).chain(neighbours).map(SourceId::as_str);
+        let shelf = self.shelf.iter().map(|_| ShelfConfig::ID);
         let mut seen = HashSet::new();
-        let clash = |id: &&SourceId| !seen.insert(*id);
-        let clashes = self.source.iter().map(SourceConfig::id).chain(neighbours).filter(clash);
-        clashes.map(|id| format!("source, peer.neighbour: the id \"{id}\" is used twice")).collect()
+        let clashes = shelf.chain(ids).filter(|id| !seen.insert(*id));
+        clashes.map(|id| format!("source, peer.neighbour: the id {id:?} is used twice")).collect()
     }
 }
 

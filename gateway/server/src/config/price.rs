@@ -38,10 +38,7 @@ pub(crate) struct UsdPerRequest {
 
 /// What a source charges, as the planner counts it.
 pub(crate) fn price(bytes: UsdPerGb, request: UsdPerRequest) -> Price {
-    Price {
-        picodollars_per_byte: bytes.picodollars_per_byte,
-        picodollars_per_request: request.picodollars,
-    }
+    Price { picodollars_per_byte: bytes.picodollars_per_byte, picodollars_per_request: request.picodollars }
 }
 
 impl FromStr for UsdPerGb {
@@ -127,9 +124,13 @@ mod tests {
 
     #[test]
     fn prices_are_exact() {
-        for (text, picodollars, shown) in
-            [("0.085", 85, "0.085"), ("0.09", 90, "0.09"), ("0", 0, "0"), ("0.000", 0, "0"), ("1", 1_000, "1")]
-        {
+        for (text, picodollars, shown) in [
+            ("0.085", 85, "0.085"),
+            ("0.09", 90, "0.09"),
+            ("0", 0, "0"),
+            ("0.000", 0, "0"),
+            ("1", 1_000, "1"),
+        ] {
             let price: UsdPerGb = text.parse().expect(text);
             assert_eq!((price.picodollars_per_byte, price.to_string().as_str()), (picodollars, shown));
         }

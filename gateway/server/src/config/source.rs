@@ -66,13 +66,12 @@ pub(crate) struct S3Config {
     /// The bucket in the path instead of the host name; default false.
     #[serde(default)]
     pub(crate) path_style: bool,
-    /// A file in the format of `~/.aws/credentials`; default the SDK's chain (environment, profile,
-    /// container, instance).
+    /// A file with the access key's id; default the SDK's chain (environment, profile, container, instance).
     #[serde(default)]
-    pub(crate) credentials_file: Option<PathBuf>,
-    /// Which profile of that file; default `default`.
-    #[serde(default = "default_profile")]
-    pub(crate) profile: String,
+    pub(crate) access_key_file: Option<PathBuf>,
+    /// A file with its secret; with `access_key_file` or not at all.
+    #[serde(default)]
+    pub(crate) secret_key_file: Option<PathBuf>,
     /// Price of the bytes; default 0.
     #[serde(default)]
     pub(crate) usd_per_gb: UsdPerGb,
@@ -82,10 +81,6 @@ pub(crate) struct S3Config {
     /// Longest wait for a connection; default 2 s.
     #[serde(default = "connect_timeout", with = "sourcing::human_duration")]
     pub(crate) connect_timeout: Duration,
-}
-
-fn default_profile() -> String {
-    "default".to_owned()
 }
 
 fn connect_timeout() -> Duration {
@@ -191,7 +186,7 @@ impl SourceConfig {
     pub(super) fn paths_mut(&mut self) -> Vec<&mut PathBuf> {
         match self {
             Self::Directory(directory) => vec![&mut directory.path],
-            Self::S3(s3) => s3.credentials_file.iter_mut().collect(),
+            Self::S3(s3) => s3.access_key_file.iter_mut().chain(&mut s3.secret_key_file).collect(),
             Self::Http(http) => {
                 let key = http.cloudfront.as_mut().map(|cloudfront| &mut cloudfront.private_key);
                 http.ca_file.iter_mut().chain(key).chain(http.header_files.values_mut()).collect()
@@ -230,6 +225,8 @@ impl S3Config {
         require(!self.region.is_empty(), "region: must not be empty");
         let prefix = self.prefix.is_empty() || (self.prefix.ends_with('/') && !self.prefix.starts_with('/'));
         require(prefix, "prefix: must end in `/` and not begin with it");
+        let keys = self.access_key_file.is_some() == self.secret_key_file.is_some();
+        require(keys, "access_key_file, secret_key_file: both or neither");
         let endpoint = self.endpoint_url.as_deref().is_none_or(|url| web_uri(url).is_some());
         require(endpoint, "endpoint_url: must be an http or https URL");
         require(!self.connect_timeout.is_zero(), "connect_timeout: must not be 0");

@@ -29,7 +29,7 @@ fn every_problem_is_told_at_once_with_its_key() {
     let text = r#"
         node = "a b"
         [log]
-        level = "not=a=level"
+        filter = "not=a=level"
         [access_log]
         to = "file"
         [front]
@@ -65,7 +65,7 @@ fn every_problem_is_told_at_once_with_its_key() {
     let problems = parse(text).problems();
     for key in [
         "node:",
-        "log.level:",
+        "log.filter:",
         "access_log.path:",
         "trust.token_keys:",
         "trust.index_keys:",
@@ -110,7 +110,9 @@ fn what_no_key_is_and_what_no_value_is_are_refused() {
 fn relative_paths_start_from_the_data_directory() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("gateway.toml");
-    let text = format!("data_dir = 'data'\nready_file = '/run/weir/ready.json'\n{LEAST}\n[store.disk]\npath = 'cache'\n");
+    let text = format!(
+        "data_dir = 'data'\nready_file = '/run/weir/ready.json'\n{LEAST}\n[store.disk]\npath = 'cache'\n"
+    );
     std::fs::write(&file, text).expect("written");
     let config = Config::load(&file).expect("loads");
     let data = dir.path().join("data");
@@ -121,11 +123,68 @@ fn relative_paths_start_from_the_data_directory() {
     assert_eq!(directory.path, data.join("packages"));
 }
 
+fn example(which: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../deploy/{which}/gateway.toml"))
+}
+
 #[test]
 fn the_example_files_are_good_configurations() {
     for file in ["embedded", "aws"] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../deploy/{file}/gateway.toml"));
-        let config = Config::load(&path).expect(file);
+        let config = Config::load(&example(file)).expect(file);
         assert_eq!(config.problems(), Vec::<String>::new(), "{file}");
+    }
+}
+
+/// The embedded example without the `# ` before its optional parts is a file that sets everything.
+fn example_with_everything() -> String {
+    let text = std::fs::read_to_string(example("embedded")).expect("the example");
+    let setting = |line: &str| {
+        let word = line.split(['=', ' ']).next().unwrap_or_default();
+        line.starts_with('[')
+            || (line.contains(" = ") && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+    };
+    let uncomment = |line: &str| match line.strip_prefix("# ") {
+        Some(rest) if setting(rest) => rest.to_owned(),
+        _ => line.to_owned(),
+    };
+    text.lines().map(uncomment).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_embedded_example_names_every_key_with_its_default() {
+    let everything = parse(&example_with_everything());
+    let bare = parse(&LEAST.replace("[[source]]", "[store.disk]\n[shelf]\n[[source]]"));
+    assert_eq!(everything.front, bare.front);
+    assert_eq!(everything.admin, bare.admin);
+    assert_eq!(everything.store, bare.store);
+    assert_eq!(everything.shelf, bare.shelf);
+    assert_eq!(everything.engine, bare.engine);
+    assert_eq!(everything.sourcing, bare.sourcing);
+    assert_eq!(everything.log, bare.log);
+    assert_eq!(everything.source[0], bare.source[0]);
+    assert_eq!(everything.peer.as_ref().map(|peer| &peer.link), Some(&::peer::LinkConfig::default()));
+    assert_eq!((everything.drain_notice, everything.drain_timeout), (bare.drain_notice, bare.drain_timeout));
+    let (read, printed) = (example_with_everything(), toml::Value::try_from(&everything).expect("a value"));
+    let mut missing = Vec::new();
+    keys(&printed, &mut |key| {
+        let named = |line: &str| line.trim_start_matches(['#', ' ', '[']).starts_with(key);
+        if !read.lines().any(named) && !read.contains(&format!(".{key}]")) {
+            missing.push(key.to_owned());
+        }
+    });
+    assert_eq!(missing, Vec::<String>::new(), "keys that the example does not explain");
+}
+
+fn keys(value: &toml::Value, visit: &mut dyn FnMut(&str)) {
+    match value {
+        toml::Value::Table(table) => table.iter().for_each(|(key, value)| {
+            // Header names are the operator's own.
+            if key != "x-origin-secret" {
+                visit(key);
+            }
+            keys(value, visit);
+        }),
+        toml::Value::Array(items) => items.iter().for_each(|item| keys(item, visit)),
+        _ => {}
     }
 }

@@ -61,9 +61,10 @@ fn whole(answer: &Answer<'_>, want: &Want, range: Option<ByteRange>) -> Result<u
 /// The object must be as long as the index says, where both lengths are known.
 pub(super) fn check_total(total: Option<u64>, want: &Want) -> Result<(), SourceError> {
     match (total, want.object_len) {
-        (Some(total), Some(promised)) if total != promised => {
-            Err(fault(Reason::Changed, format_args!("{} has {total} bytes, the index says {promised}", want.object)))
-        }
+        (Some(total), Some(promised)) if total != promised => Err(fault(
+            Reason::Changed,
+            format_args!("{} has {total} bytes, the index says {promised}", want.object),
+        )),
         _ => Ok(()),
     }
 }
@@ -121,7 +122,11 @@ pub(super) fn checked_name(object: &str) -> Result<&str, SourceError> {
         !part.is_empty() && !part.starts_with('.') && part.bytes().all(allowed)
     };
     let fine = object.len() <= 1_024 && object.split('/').all(component);
-    if fine { Ok(object) } else { Err(fault(Reason::Unsupported, format_args!("{object:?} names no object"))) }
+    if fine {
+        Ok(object)
+    } else {
+        Err(fault(Reason::Unsupported, format_args!("{object:?} names no object")))
+    }
 }
 
 pub(super) fn fault(reason: Reason, detail: impl fmt::Display) -> SourceError {
@@ -158,7 +163,15 @@ mod tests {
         check(partial("bytes 10-18/100", Some(9)), &ranged, Err(Reason::Changed));
         check(partial("bytes 0-9/100", Some(10)), &ranged, Err(Reason::Changed));
         check(partial("bytes 10-19/100", Some(9)), &ranged, Err(Reason::Changed));
-        for unreadable in ["", "bytes", "bytes */100", "bytes 19-10/100", "bytes 10-19/15", "bytes +10-19/100", "items 10-19/100"] {
+        for unreadable in [
+            "",
+            "bytes",
+            "bytes */100",
+            "bytes 19-10/100",
+            "bytes 10-19/15",
+            "bytes +10-19/100",
+            "items 10-19/100",
+        ] {
             check(partial(unreadable, Some(10)), &ranged, Err(Reason::Unsupported));
         }
         check(whole(Some(100)), &ranged, Err(Reason::Unsupported));
@@ -179,7 +192,25 @@ mod tests {
             assert!(checked_name(good).is_ok(), "{good}");
         }
         let long = "a".repeat(1_025);
-        for bad in ["", "/", "/etc/passwd", "a/../b", "a/./b", "..", "a//b", "a/", "a\\b", "a\0b", "a?b", "a#b", "a%2e", "a b", "a/.ssh", "ä", &long] {
+        for bad in [
+            "",
+            "/",
+            "/etc/passwd",
+            "a/../b",
+            "a/./b",
+            "..",
+            "a//b",
+            "a/",
+            "a\\b",
+            "a\0b",
+            "a?b",
+            "a#b",
+            "a%2e",
+            "a b",
+            "a/.ssh",
+            "ä",
+            &long,
+        ] {
             assert!(checked_name(bad).is_err(), "{bad:?}");
         }
     }

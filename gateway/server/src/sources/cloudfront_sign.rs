@@ -62,7 +62,12 @@ impl Signer {
     }
 
     /// The query parameters that open exactly `url` until `expires`.
-    pub(crate) fn canned(&self, random: &dyn SecureRandom, url: &str, expires: u64) -> Result<String, SignError> {
+    pub(crate) fn canned(
+        &self,
+        random: &dyn SecureRandom,
+        url: &str,
+        expires: u64,
+    ) -> Result<String, SignError> {
         let signature = self.sign(random, canned_policy(url, expires).as_bytes())?;
         Ok(self.query(&format!("Expires={expires}"), &signature))
     }
@@ -114,7 +119,9 @@ fn read_key(der: &PrivateKeyDer<'_>) -> Option<Key> {
 /// Key order and the absence of white space are CloudFront's: it rebuilds these very bytes.
 fn canned_policy(url: &str, expires: u64) -> String {
     let url = quoted(url);
-    format!(r#"{{"Statement":[{{"Resource":{url},"Condition":{{"DateLessThan":{{"AWS:EpochTime":{expires}}}}}}}]}}"#)
+    format!(
+        r#"{{"Statement":[{{"Resource":{url},"Condition":{{"DateLessThan":{{"AWS:EpochTime":{expires}}}}}}}]}}"#
+    )
 }
 
 fn custom_policy(policy: &Policy) -> String {
@@ -123,9 +130,8 @@ fn custom_policy(policy: &Policy) -> String {
     let ip = source_ip.as_ref().map_or_else(String::new, |network| {
         format!(r#","IpAddress":{{"AWS:SourceIp":{}}}"#, quoted(network))
     });
-    let from = starts.map_or_else(String::new, |from| {
-        format!(r#","DateGreaterThan":{{"AWS:EpochTime":{from}}}"#)
-    });
+    let from =
+        starts.map_or_else(String::new, |from| format!(r#","DateGreaterThan":{{"AWS:EpochTime":{from}}}"#));
     format!(
         r#"{{"Statement":[{{"Resource":{resource},"Condition":{{"DateLessThan":{{"AWS:EpochTime":{expires}}}{ip}{from}}}}}]}}"#
     )
@@ -170,11 +176,14 @@ mod tests {
 
     #[test]
     fn the_custom_policy_has_its_conditions_in_order() {
-        let mut policy = Policy { resource: "https://d1/*".into(), expires: 20, starts: None, source_ip: None };
-        let start = r#"{"Statement":[{"Resource":"https://d1/*","Condition":{"DateLessThan":{"AWS:EpochTime":20}"#;
+        let mut policy =
+            Policy { resource: "https://d1/*".into(), expires: 20, starts: None, source_ip: None };
+        let start =
+            r#"{"Statement":[{"Resource":"https://d1/*","Condition":{"DateLessThan":{"AWS:EpochTime":20}"#;
         assert_eq!(custom_policy(&policy), format!("{start}}}}}]}}"));
         (policy.starts, policy.source_ip) = (Some(10), Some("192.0.2.0/24".into()));
-        let rest = r#","IpAddress":{"AWS:SourceIp":"192.0.2.0/24"},"DateGreaterThan":{"AWS:EpochTime":10}}}]}"#;
+        let rest =
+            r#","IpAddress":{"AWS:SourceIp":"192.0.2.0/24"},"DateGreaterThan":{"AWS:EpochTime":10}}}]}"#;
         assert_eq!(custom_policy(&policy), format!("{start}{rest}"));
     }
 
@@ -217,7 +226,8 @@ mod tests {
             let verify = |message: &[u8], signature: &str| {
                 std::fs::write(dir.join("message"), message).expect("written");
                 std::fs::write(dir.join("signature"), decode(signature)).expect("written");
-                let verify = ["dgst", "-sha256", "-verify", "public.pem", "-signature", "signature", "message"];
+                let verify =
+                    ["dgst", "-sha256", "-verify", "public.pem", "-signature", "signature", "message"];
                 assert!(openssl(dir, &verify).contains("Verified OK"), "{file}");
             };
             let query = signer.canned(&entropy::system(), URL, EXPIRES).expect("signed");
@@ -225,7 +235,8 @@ mod tests {
             assert!(query.ends_with("&Key-Pair-Id=K2JCJMDEHXQW5F&Hash-Algorithm=SHA256"), "{query}");
             verify(canned_policy(URL, EXPIRES).as_bytes(), &parameter(&query, "Signature"));
 
-            let policy = Policy { resource: "https://d1/*".into(), expires: 20, starts: Some(10), source_ip: None };
+            let policy =
+                Policy { resource: "https://d1/*".into(), expires: 20, starts: Some(10), source_ip: None };
             let query = signer.custom(&entropy::system(), &policy).expect("signed");
             verify(&decode(&parameter(&query, "Policy")), &parameter(&query, "Signature"));
             assert_eq!(decode(&parameter(&query, "Policy")), custom_policy(&policy).as_bytes());

@@ -94,7 +94,9 @@ async fn answers(world: &dyn World) {
     assert_eq!(read(source, &absent).await, Err(Reason::NotFound));
     let climbing = Want::object("bbb/../../etc/passwd".to_owned());
     assert_eq!(read(source, &climbing).await, Err(Reason::Unsupported));
-    for (range, promised) in [(None, LEN + 1), (None, LEN - 1), (Some((0, 10)), LEN + 1), (Some((0, 10)), LEN - 1)] {
+    for (range, promised) in
+        [(None, LEN + 1), (None, LEN - 1), (Some((0, 10)), LEN + 1), (Some((0, 10)), LEN - 1)]
+    {
         let got = read(source, &want(range, Some(promised))).await;
         assert_eq!(got, Err(Reason::Changed), "{range:?} of an object promised with {promised}");
     }
@@ -103,7 +105,11 @@ async fn answers(world: &dyn World) {
         assert_eq!(got, Err(Reason::Changed), "{range:?} of {LEN}");
     }
     world.put(OBJECT, data(LEN / 2)).await;
-    assert_eq!(read(source, &want(Some((0, 10)), Some(LEN))).await, Err(Reason::Changed), "replaced by a shorter one");
+    assert_eq!(
+        read(source, &want(Some((0, 10)), Some(LEN))).await,
+        Err(Reason::Changed),
+        "replaced by a shorter one"
+    );
 }
 
 /// A body that breaks off says so; a reader that walks away is noticed.

@@ -74,7 +74,11 @@ pub(crate) struct HttpSource {
 impl HttpSource {
     /// `base` without a trailing slash and without a query. `now` gives Unix seconds.
     pub(crate) fn new(
-        id: SourceId, base: &Uri, options: &HttpOptions, tls: rustls::ClientConfig, signing: Option<Signing>,
+        id: SourceId,
+        base: &Uri,
+        options: &HttpOptions,
+        tls: rustls::ClientConfig,
+        signing: Option<Signing>,
         now: fn() -> u64,
     ) -> Result<Self, http::Error> {
         let mut tcp = HttpConnector::new();
@@ -195,6 +199,7 @@ fn chain(error: &(dyn Error + 'static)) -> String {
 /// The certificates that an origin may be signed by: the machine's own, or those of one file.
 pub(crate) fn tls(roots: Arc<rustls::RootCertStore>) -> Result<rustls::ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let builder =
+        rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }

@@ -46,7 +46,11 @@ impl Origin {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared::default());
-        tokio::spawn(run(listener, tls.map(|config| TlsAcceptor::from(Arc::new(config))), Arc::clone(&shared)));
+        tokio::spawn(run(
+            listener,
+            tls.map(|config| TlsAcceptor::from(Arc::new(config))),
+            Arc::clone(&shared),
+        ));
         Self { address, shared }
     }
 }
@@ -107,7 +111,8 @@ async fn run(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared
 }
 
 async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Body>, Infallible> {
-    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let header =
+        |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let query = request.uri().query().unwrap_or_default().to_owned();
     *shared.last.lock().expect("not poisoned") = (query, header("x-origin-secret"));
     // Below a prefix, be it a bucket's name or a base path.
@@ -128,7 +133,8 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
         }
     };
     let slice = object.bytes.slice(start as usize..end as usize);
-    let mut response = Response::new(BodyExt::boxed(StreamBody::new(body(slice, object).map_ok(Frame::data))));
+    let mut response =
+        Response::new(BodyExt::boxed(StreamBody::new(body(slice, object).map_ok(Frame::data))));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_LENGTH, HeaderValue::from(end - start));
@@ -157,7 +163,10 @@ impl Drop for Running {
     }
 }
 
-fn body(bytes: Bytes, object: Arc<Object>) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send + Sync {
+fn body(
+    bytes: Bytes,
+    object: Arc<Object>,
+) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send + Sync {
     object.transfers.fetch_add(1, SeqCst);
     let running = Running(Arc::clone(&object.transfers));
     let half = bytes.len() / 2;

@@ -117,7 +117,8 @@ impl Http {
             headers,
         };
         let (id, tls) = ("origin".parse().expect("an id"), tls(Arc::new(roots)).expect("TLS"));
-        let source = HttpSource::new(id, &base, &options, tls, signing, || CLOCK.load(SeqCst)).expect("a source");
+        let source =
+            HttpSource::new(id, &base, &options, tls, signing, || CLOCK.load(SeqCst)).expect("a source");
         Self { source, origin }
     }
 
@@ -231,7 +232,11 @@ impl Ministack {
         if !program.exists() {
             return None;
         }
-        let port = std::net::TcpListener::bind("127.0.0.1:0").expect("bound").local_addr().expect("an address").port();
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .expect("bound")
+            .local_addr()
+            .expect("an address")
+            .port();
         let state = tempfile::tempdir().expect("a directory");
         let mut command = Command::new(program);
         command.env("BIND_HOST", "127.0.0.1").env("GATEWAY_PORT", port.to_string());
