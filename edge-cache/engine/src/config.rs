@@ -42,6 +42,9 @@ pub struct EngineConfig {
     pub digest_page_segments: u32,
     /// Bytes read from disk at once; default 256 KiB. One more such batch is read ahead for each viewer.
     pub disk_batch_bytes: ByteSize,
+    /// Most objects read into memory at the same time because viewers come back for them on disk; default 4.
+    /// 0 turns that off, which is right without a memory tier.
+    pub max_promotions: usize,
 }
 
 impl Default for EngineConfig {
@@ -61,6 +64,7 @@ impl Default for EngineConfig {
             digest_cache_bytes: ByteSize::mib(64),
             digest_page_segments: 64,
             disk_batch_bytes: ByteSize::from(256 * 1024),
+            max_promotions: 4,
         }
     }
 }
@@ -89,6 +93,7 @@ impl EngineConfig {
             "disk_batch_bytes: at least 16KiB",
         );
         require(self.disk_batch_bytes <= ByteSize::mib(16), "disk_batch_bytes: at most 16MiB");
+        require(self.max_promotions <= 1_024, "max_promotions: at most 1024");
         problems
     }
 }

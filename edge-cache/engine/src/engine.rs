@@ -7,7 +7,7 @@ use media::index::{Entry, Index, PublicKey};
 use media::{ByteRange, Digest, RenditionKind, SegmentKey};
 use prometheus::Registry;
 use sourcing::{SourceId, Sources};
-use store::SegmentStore;
+use store::{SegmentStore, Stored};
 use tokio_util::task::TaskTracker;
 
 use crate::body::{Body, Cursor, Found};
@@ -18,6 +18,7 @@ use crate::fill::table::{Entered, Table, look};
 use crate::fill::task::{Admission, Task};
 use crate::lists::Lists;
 use crate::metrics::Metrics;
+use crate::promotion::{Promotions, promote};
 
 /// The read-through cache. Clones share everything.
 #[derive(Clone)]
@@ -32,6 +33,7 @@ pub(crate) struct Inner {
     pub(crate) table: Table,
     pub(crate) admission: Admission,
     catalog: Catalog,
+    promotions: Promotions,
     tasks: TaskTracker,
 }
 
@@ -160,6 +162,7 @@ impl Engine {
             lists: Lists::new(&config, Arc::clone(&sources), Arc::clone(&metrics)),
             table: Table::new(config.max_fills + config.max_waiting_fills),
             admission: Admission::new(&config, metrics.buffered_bytes.clone()),
+            promotions: Promotions::new(config.max_promotions),
             tasks: TaskTracker::new(),
             store,
             sources,
@@ -226,6 +229,7 @@ impl Engine {
         let (key, len, root) = (&described.key, described.len(), described.root());
         let look = || look(&inner.store, key, len, root, disk);
         if let Some(stored) = look() {
+            self.promote(key, &stored);
             return Ok(Found::stored(stored));
         }
         match inner.table.enter(key, len, root, look)? {
@@ -235,6 +239,14 @@ impl Engine {
                 inner.tasks.spawn(Task::new(Arc::clone(inner), described.clone(), fill).run());
                 Ok((Outcome::Filled, Found::Fill(reader)))
             }
+        }
+    }
+
+    fn promote(&self, key: &SegmentKey, stored: &Stored) {
+        if let Stored::Disk(object) = stored
+            && let Some(permit) = self.0.promotions.hit(key)
+        {
+            self.0.tasks.spawn(promote(object.clone(), permit));
         }
     }
 }

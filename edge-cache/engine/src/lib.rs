@@ -21,6 +21,7 @@ mod error;
 mod fill;
 mod lists;
 mod metrics;
+mod promotion;
 
 #[cfg(test)]
 mod tests;

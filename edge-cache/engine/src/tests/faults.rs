@@ -141,6 +141,20 @@ async fn a_rotten_block_is_never_served_and_repaired() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_a_restart_nothing_is_bought_again_and_what_is_wanted_returns_to_memory() {
+    let device = Arc::new(MemoryDevice::new());
+    on_disk(&device).await;
+    let mut setup = Setup { device: Some(device), ..Setup::disk_only() };
+    setup.store.memory_bytes = ByteSize::mib(64);
+    let world = World::new(&[Act::Fail(Reason::Unavailable)], setup).await;
+    assert_eq!(world.play(0).await, Outcome::Disk);
+    assert_eq!(world.play(0).await, Outcome::Disk);
+    world.until("the promotion", |world| world.store.usage().memory.objects == 1).await;
+    assert_eq!(world.play(0).await, Outcome::Memory);
+    assert_eq!(world.bought(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_node_says_so_and_keeps_its_bounds() {
     let engine = EngineConfig { max_fills: 1, max_waiting_fills: 1, ..EngineConfig::default() };
     let wait = engine.admission_wait;
