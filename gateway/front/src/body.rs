@@ -158,3 +158,70 @@ impl Drop for ViewerBody {
         self.note_wait(false);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::Arc;
+
+    use engine::Failure;
+    use futures_util::stream;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::pulse::Pulse;
+    use crate::record::tests::some_record;
+
+    type Piece = Result<&'static str, Failure>;
+
+    /// What a viewer gets of `pieces` when `len` bytes are announced, and how the access line ends.
+    async fn check(len: u64, pieces: &'static [Piece], got: &str, whole: bool, end: &str) {
+        let pulse = Arc::new(Pulse::new(Instant::now()));
+        let (record, mut lines) = some_record(&pulse);
+        let pieces = pieces.iter().map(|piece| {
+            let failed = |reason| ServeError { reason, detail: "as scripted".to_owned() };
+            piece.map(|text| Bytes::from_static(text.as_bytes())).map_err(failed)
+        });
+        let mut body = ViewerBody::engine(len, stream::iter(pieces), record);
+        let (mut taken, mut broken) = (String::new(), false);
+        while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            match frame {
+                Ok(frame) => {
+                    taken.push_str(std::str::from_utf8(frame.data_ref().expect("data")).expect("text"));
+                }
+                Err(_) => {
+                    broken = true;
+                    break;
+                }
+            }
+        }
+        assert_eq!((taken.as_str(), !broken, body.is_end_stream()), (got, whole, whole));
+        drop(body);
+        let line = lines.try_recv().expect("a line");
+        assert!(line.ends_with(&format!("\"end\":\"{end}\"}}")), "{line}");
+        assert_eq!(pulse.active(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_body_is_exactly_as_long_as_announced_or_broken() {
+        check(6, &[Ok("abc"), Ok("def")], "abcdef", true, "complete").await;
+        check(6, &[Ok(""), Ok("abcdef"), Err(Failure::Changed)], "abcdef", true, "complete").await;
+        check(6, &[Ok("abc")], "abc", false, "upstream-error").await;
+        check(6, &[], "", false, "upstream-error").await;
+        check(6, &[Ok("abc"), Ok("defg")], "abc", false, "upstream-error").await;
+        check(6, &[Ok("abc"), Err(Failure::SourcesExhausted)], "abc", false, "upstream-error").await;
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_the_engine_is_known_until_the_body_is_gone() {
+        let pulse = Arc::new(Pulse::new(Instant::now()));
+        let (record, mut lines) = some_record(&pulse);
+        let mut body = ViewerBody::engine(6, stream::pending(), record);
+        let first = poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx))).await;
+        assert!(first.is_pending());
+        assert!(pulse.snapshot(None).waits_for_engine());
+        drop(body);
+        assert!(!pulse.snapshot(None).waits_for_engine());
+        assert!(lines.try_recv().expect("a line").ends_with("\"end\":\"viewer-left\"}"));
+    }
+}

@@ -347,3 +347,41 @@ fn first_byte(registry: &Registry) -> Result<Vec<(Outcome, Histogram)>, Error> {
     registry.register(Box::new(family.clone()))?;
     Ok(Outcome::ALL.into_iter().map(|row| (row, family.with_label_values(&[row.as_str()]))).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What dashboards and alerts are written against.
+    #[test]
+    fn the_list() {
+        let registry = Registry::new();
+        Metrics::register(&registry).expect("registers");
+        ConnectionMetrics::register(&registry).expect("registers");
+        let families = registry.gather();
+        let names: Vec<&str> = families.iter().map(prometheus::proto::MetricFamily::name).collect();
+        assert_eq!(
+            names,
+            [
+                "weir_front_access_lines_dropped_total",
+                "weir_front_body_bytes_total",
+                "weir_front_connections",
+                "weir_front_connections_accepted_total",
+                "weir_front_connections_ended_total",
+                "weir_front_connections_refused_total",
+                "weir_front_first_byte_seconds",
+                "weir_front_refusals_total",
+                "weir_front_requests_in_flight",
+                "weir_front_requests_total",
+                "weir_front_responses_ended_total",
+                "weir_front_tls_handshakes_total",
+                "weir_front_token_checks_total",
+            ]
+        );
+        for family in &families {
+            let series = family.get_metric().len();
+            assert!(series <= 80, "{} has {series} series", family.name());
+        }
+        assert!(Metrics::register(&registry).is_err(), "two fronts cannot share a registry");
+    }
+}

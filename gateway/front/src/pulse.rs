@@ -233,6 +233,13 @@ pub(crate) struct Snapshot {
     closing_since: Option<u64>,
 }
 
+impl Snapshot {
+    /// Whether a request is waiting for us and not we for the viewer.
+    pub(crate) const fn waits_for_engine(&self) -> bool {
+        self.waiting > 0
+    }
+}
+
 /// What to do with a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -256,7 +263,7 @@ pub(crate) fn verdict(seen: &Snapshot, now: u64, patience: &Patience) -> Verdict
         left => Verdict::Wait(left.min(glance)),
     };
     if seen.active > 0 || seen.blocked {
-        if seen.waiting > 0 {
+        if seen.waits_for_engine() {
             return Verdict::Wait(glance);
         }
         return watch(left(seen.progress, write), Cause::Stalled);

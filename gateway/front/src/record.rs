@@ -309,3 +309,92 @@ fn user_agent(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(USER_AGENT)?;
     Some(String::from_utf8_lossy(value.as_bytes()).chars().take(MAX_USER_AGENT).collect())
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use http::Request;
+    use media::RenditionKind;
+    use prometheus::Registry;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    /// A record of some request, and where its line will come out.
+    pub(crate) fn some_record(pulse: &Arc<Pulse>) -> (Record, mpsc::Receiver<String>) {
+        let (recorder, lines) = recorder();
+        (Record::begin(&recorder, pulse, &parts("x")), lines)
+    }
+
+    fn recorder() -> (Arc<Recorder>, mpsc::Receiver<String>) {
+        let (sink, lines) = mpsc::channel(4);
+        let metrics = Metrics::register(&Registry::new()).expect("registers");
+        let clock: WallClock = Arc::new(|| 1_800_000_000);
+        (Arc::new(Recorder { node: "ams-1".to_owned(), clock, sink: Arc::new(sink), metrics }), lines)
+    }
+
+    fn parts(user_agent: &str) -> Parts {
+        let request = Request::get("/p/secret/x").header(USER_AGENT, user_agent);
+        request.body(()).expect("valid").into_parts().0
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_line_of_a_served_range() {
+        let (recorder, mut lines) = recorder();
+        let pulse = Arc::new(Pulse::new(Instant::now()));
+        let mut record = Record::begin(&recorder, &pulse, &parts("Roku/DVP-12.0\t\"x\""));
+        let (key, _) = SegmentKey::parse("bbb/00000000000000ff/v720/7.m4s").expect("a key");
+        record.asks_for(&key);
+        record.about(Kind::of(&key, RenditionKind::Video));
+        record.of_session(&"s-1".parse().expect("valid"));
+        record.served_by(Outcome::Filled, Some("s3".to_owned()));
+        record.answer(StatusCode::PARTIAL_CONTENT, Some("0-9".to_owned()));
+        tokio::time::advance(Duration::from_millis(12)).await;
+        record.sent(6);
+        tokio::time::advance(Duration::from_millis(30)).await;
+        record.sent(4);
+        record.ended(End::Complete);
+        drop(record);
+        assert_eq!(
+            lines.try_recv().as_deref(),
+            Ok(concat!(
+                r#"{"time":1800000000,"node":"ams-1","method":"GET","kind":"video","title":"bbb","#,
+                r#""package":"00000000000000ff","rendition":"v720","part":"7","status":206,"bytes":10,"#,
+                r#""range":"0-9","outcome":"filled","source":"s3","ttfb_ms":12,"total_ms":42,"http":"1.1","#,
+                r#""session":"s-1","user_agent":"Roku/DVP-12.0\t\"x\"","end":"complete"}"#
+            ))
+        );
+        assert_eq!(pulse.active(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_lines_of_those_who_got_nothing() {
+        let (recorder, mut lines) = recorder();
+        let pulse = Arc::new(Pulse::new(Instant::now()));
+        let mut refused = Record::begin(&recorder, &pulse, &parts(&"u".repeat(500)));
+        refused.refuse(Refusal::HeadTooLarge);
+        refused.answer(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, None);
+        refused.ended(End::Complete);
+        drop(refused);
+        let line = lines.try_recv().expect("a line");
+        let (start, agent) = line.split_at(line.find("\"http\"").expect("there"));
+        assert_eq!(
+            start,
+            concat!(
+                r#"{"time":1800000000,"node":"ams-1","method":"GET","kind":"unknown","status":431,"bytes":0,"#,
+                r#""refused":"head-too-large","total_ms":0,"#
+            )
+        );
+        assert_eq!(agent.matches('u').count(), MAX_USER_AGENT + 1, "{agent}");
+        assert!(pulse.leaves_unread());
+
+        for (cause, end) in
+            [(Cause::Viewer, "viewer-left"), (Cause::Stalled, "viewer-stalled"), (Cause::Drained, "drained")]
+        {
+            let record = Record::begin(&recorder, &pulse, &parts("x"));
+            pulse.doom(cause);
+            drop(record);
+            let line = lines.try_recv().expect("a line");
+            assert!(line.ends_with(&format!("\"end\":\"{end}\"}}")) && !line.contains("status"), "{line}");
+        }
+    }
+}
