@@ -96,3 +96,70 @@ pub(crate) fn look(
 ) -> Option<Stored> {
     store.lookup(key, len, root).filter(|stored| disk || matches!(stored, Stored::Memory(_)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use media::GroupDigests;
+    use prometheus::Registry;
+    use store::{ByteSize, DiskConfig, MemoryDevice, SegmentBody, StoreConfig};
+
+    use super::*;
+
+    const BYTES: &[u8] = b"one small segment";
+
+    fn key() -> SegmentKey {
+        SegmentKey::parse("bbb/00000000000000ff/v720/0.m4s").expect("a key").0
+    }
+
+    async fn store_with_the_segment(memory: u64) -> Arc<SegmentStore> {
+        let disk = Some(DiskConfig::default());
+        let config = StoreConfig { memory_bytes: ByteSize::from(memory), disk, ..StoreConfig::default() };
+        let device = Arc::new(MemoryDevice::new());
+        let store = SegmentStore::open(&config, Some(device), &Registry::new()).await.expect("a good store");
+        let digests = Arc::new(GroupDigests::of(BYTES));
+        store.insert(&key(), digests, SegmentBody::of(&Bytes::from_static(BYTES)));
+        store.flush().await;
+        store
+    }
+
+    fn enter(table: &Table, root: Digest, stored: Option<Stored>) -> Result<Entered, Failure> {
+        table.enter(&key(), BYTES.len() as u64, root, || stored).map_err(|error| error.reason)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_arrived_meanwhile_is_not_fetched_again() {
+        let (table, store, root) = (Table::new(9), store_with_the_segment(1 << 20).await, Digest::of(BYTES));
+        let stored = look(&store, &key(), BYTES.len() as u64, root, true);
+        assert!(matches!(enter(&table, root, stored), Ok(Entered::Stored(_))));
+        assert!(table.lock().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_met_a_disk_fault_is_not_sent_to_the_disk() {
+        let (store, root) = (store_with_the_segment(0).await, Digest::of(BYTES));
+        assert!(look(&store, &key(), BYTES.len() as u64, root, true).is_some());
+        assert!(look(&store, &key(), BYTES.len() as u64, root, false).is_none());
+    }
+
+    #[test]
+    fn one_fill_for_each_key_one_version_and_so_many_at_most() {
+        let (table, root) = (Table::new(1), Digest::of(BYTES));
+        let Ok(Entered::Led(_leader, fill)) = enter(&table, root, None) else { panic!("the first leads") };
+        assert!(matches!(enter(&table, root, None), Ok(Entered::Joined(_))));
+        assert_eq!(enter(&table, Digest::of(b"other"), None).err(), Some(Failure::Changed));
+        let other = SegmentKey { part: media::Part::Init, ..key() };
+        let refused = table.enter(&other, 1, root, || None).map_err(|error| error.reason);
+        assert_eq!(refused.err(), Some(Failure::Overloaded));
+        assert!(!table.give_up(&key(), &fill, 50), "the leader still reads");
+        table.leave(&key(), &Fill::new(1, root));
+        assert!(
+            matches!(enter(&table, root, None), Ok(Entered::Joined(_))),
+            "another fill's end is not this one's"
+        );
+        table.leave(&key(), &fill);
+        assert!(matches!(enter(&table, root, None), Ok(Entered::Led(..))));
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,6 +32,7 @@ pub(super) fn signing_key() -> SigningKey {
 }
 
 /// The objects of the package by path, and the bytes of its one video object.
+#[derive(Clone)]
 pub(super) struct Film {
     pub(super) objects: HashMap<String, Bytes>,
     pub(super) video: Bytes,
@@ -58,6 +59,11 @@ pub(super) fn noise(len: usize) -> Vec<u8> {
 
 impl Film {
     pub(super) fn new() -> Self {
+        static FILM: LazyLock<Film> = LazyLock::new(Film::make);
+        FILM.clone()
+    }
+
+    fn make() -> Self {
         let video = Bytes::from(noise(SEGMENTS.iter().sum::<u32>() as usize));
         let main = Rendition {
             playlist: Some(segment(0, 0, MAIN_PLAYLIST)),
