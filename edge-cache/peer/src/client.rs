@@ -3,17 +3,14 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures_util::stream;
-use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, VarInt};
+use quinn::{Connection, ConnectionError, RecvStream, VarInt};
 use sourcing::{BoxFuture, Opened, Reason, Source, SourceError, SourceId, SourceKind, Want};
-use tokio::sync::Mutex;
-use tokio::time::timeout;
 
-use crate::link::Neighbour;
+use crate::keeper::{Slot, out_of_reach};
 use crate::metrics::{Fetched, Metrics};
 use crate::wire::{Answer, Event, Request, Status, WireError};
 
@@ -25,27 +22,18 @@ pub(crate) const CLOSE_CORRUPT: VarInt = VarInt::from_u32(1);
 
 /// One pinned neighbour, as something to buy bytes from.
 ///
-/// Connections are made when first needed and kept warm. Dropping the future of [`Source::open`] or the body
-/// stops the neighbour's sending at once.
+/// Its connections are kept by the link, not made on demand: a request to a neighbour that is not there fails
+/// at once instead of making a viewer wait for a handshake that will not come. Dropping the future of
+/// [`Source::open`] or the body stops the neighbour's sending at once.
 pub struct PeerSource {
     id: SourceId,
-    neighbour: Neighbour,
-    endpoint: Endpoint,
-    config: ClientConfig,
-    connect_timeout: Duration,
-    slots: Vec<Slot>,
+    slots: Vec<Arc<Slot>>,
     metrics: Arc<Metrics>,
-}
-
-/// One connection of the pool and how many requests are open on it.
-struct Slot {
-    connection: Mutex<Option<Connection>>,
-    open: Arc<AtomicUsize>,
 }
 
 impl fmt::Debug for PeerSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PeerSource").field("neighbour", &self.neighbour).finish_non_exhaustive()
+        f.debug_struct("PeerSource").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -71,23 +59,14 @@ impl Source for PeerSource {
 }
 
 impl PeerSource {
-    pub(crate) fn new(
-        neighbour: Neighbour,
-        endpoint: Endpoint,
-        config: ClientConfig,
-        link: &crate::LinkConfig,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        let slot = |_| Slot { connection: Mutex::new(None), open: Arc::default() };
-        Self {
-            id: neighbour.id.clone(),
-            neighbour,
-            endpoint,
-            config,
-            connect_timeout: link.connect_timeout,
-            slots: (0..link.connections).map(slot).collect(),
-            metrics,
-        }
+    pub(crate) fn new(id: SourceId, slots: Vec<Arc<Slot>>, metrics: Arc<Metrics>) -> Self {
+        Self { id, slots, metrics }
+    }
+
+    /// Whether a request would find a live connection now.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.slots.iter().any(|slot| slot.connection().is_ok())
     }
 
     async fn fetch(&self, request: &Request) -> Result<Opened, SourceError> {
@@ -110,12 +89,12 @@ impl PeerSource {
         Ok(Opened { len: request.range.len(), body: Box::pin(body) })
     }
 
-    /// Opens a stream on the least busy connection and says what we want.
+    /// Opens a stream on the least busy live connection and says what we want.
     async fn ask(&self, request: &Request) -> Result<(Connection, Lease, RecvStream), SourceError> {
-        let least = self.slots.iter().min_by_key(|slot| slot.open.load(Ordering::Relaxed));
-        let slot = least.ok_or_else(|| fault(Reason::Unavailable, "no connection is configured"))?;
+        let live = self.slots.iter().filter_map(|slot| Some((slot, slot.connection().ok()?)));
+        let least = live.min_by_key(|(slot, _)| slot.open.load(Ordering::Relaxed));
+        let Some((slot, connection)) = least else { return Err(self.why_none()) };
         let lease = Lease::of(slot);
-        let connection = self.connection(slot).await?;
         let (mut send, recv) = connection.open_bi().await.map_err(|error| out_of_reach(&error))?;
         let written = send.write_chunk(request.encode()).await;
         written.map_err(|error| fault(Reason::Unavailable, error))?;
@@ -123,49 +102,25 @@ impl PeerSource {
         Ok((connection, lease, recv))
     }
 
-    /// The slot's connection, made anew if it is gone. Callers of the same slot wait for the one handshake.
-    async fn connection(&self, slot: &Slot) -> Result<Connection, SourceError> {
-        let mut held = slot.connection.lock().await;
-        if let Some(connection) = held.as_ref().filter(|connection| connection.close_reason().is_none()) {
-            return Ok(connection.clone());
-        }
-        let connected = timeout(self.connect_timeout, self.connect()).await;
-        let late =
-            |_| Err(fault(Reason::Timeout, format_args!("no handshake in {:?}", self.connect_timeout)));
-        let connection = connected.unwrap_or_else(late).inspect_err(|error| {
-            self.metrics.refused_handshakes.inc();
-            tracing::debug!(neighbour = %self.id, error = %error.detail, "no connection to the neighbour");
-        })?;
-        *held = Some(connection.clone());
-        Ok(connection)
-    }
-
-    async fn connect(&self) -> Result<Connection, SourceError> {
-        let lost = |error: &dyn fmt::Display| fault(Reason::Unavailable, error);
-        let local = self.endpoint.local_addr().map_err(|error| lost(&error))?;
-        let found = tokio::net::lookup_host(&self.neighbour.address).await.map_err(|error| lost(&error))?;
-        let mut usable = found.filter(|address| address.is_ipv4() == local.is_ipv4());
-        let none = "the address has no form that the local socket can reach (IPv4 and IPv6 differ)";
-        let address = usable.next().ok_or_else(|| fault(Reason::Unavailable, none))?;
-        // The name is sent but means nothing: the key is pinned.
-        let connecting = self.endpoint.connect_with(self.config.clone(), address, "weir");
-        connecting.map_err(|error| lost(&error))?.await.map_err(|error| out_of_reach(&error))
+    fn why_none(&self) -> SourceError {
+        let known = self.slots.iter().find_map(|slot| slot.connection().err());
+        known.unwrap_or_else(|| fault(Reason::Unavailable, "no connection is configured"))
     }
 }
 
 /// Counts an open request on its connection; dropping it ends the request.
-struct Lease(Arc<AtomicUsize>);
+struct Lease(Arc<Slot>);
 
 impl Lease {
-    fn of(slot: &Slot) -> Self {
+    fn of(slot: &Arc<Slot>) -> Self {
         slot.open.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(&slot.open))
+        Self(Arc::clone(slot))
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -264,22 +219,6 @@ impl Transfer {
     }
 }
 
-/// What a broken connection means to the planner. TLS alerts (RFC 9001 section 4.8) say that one side's key
-/// is not the one the other has pinned.
-fn out_of_reach(error: &ConnectionError) -> SourceError {
-    let code = match error {
-        ConnectionError::TransportError(error) => Some(u64::from(error.code)),
-        ConnectionError::ConnectionClosed(close) => Some(u64::from(close.error_code)),
-        _ => None,
-    };
-    let reason = match (error, code) {
-        (_, Some(0x100..=0x1ff)) => Reason::Refused,
-        (ConnectionError::TimedOut, _) => Reason::Timeout,
-        _ => Reason::Unavailable,
-    };
-    fault(reason, error)
-}
-
 /// What another status means to the planner.
 fn refusal(status: Status) -> SourceError {
     match status {
@@ -292,6 +231,6 @@ fn refusal(status: Status) -> SourceError {
     }
 }
 
-fn fault(reason: Reason, detail: impl fmt::Display) -> SourceError {
+pub(crate) fn fault(reason: Reason, detail: impl fmt::Display) -> SourceError {
     SourceError { reason, detail: detail.to_string() }
 }

@@ -22,11 +22,17 @@ pub struct LinkConfig {
     /// How long a handshake may take before the neighbour counts as dead; default 2 s.
     #[serde(with = "sourcing::human_duration")]
     pub connect_timeout: Duration,
-    /// How often an idle connection is kept warm; default 10 s. A new one costs two round trips before the
+    /// Pause before a lost connection is made anew; default 250 ms, twice as long after each failure.
+    #[serde(with = "sourcing::human_duration")]
+    pub reconnect_after: Duration,
+    /// The longest such pause; default 10 s.
+    #[serde(with = "sourcing::human_duration")]
+    pub reconnect_longest: Duration,
+    /// How often an idle connection is kept warm; default 3 s. A new one costs two round trips before the
     /// first byte.
     #[serde(with = "sourcing::human_duration")]
     pub keep_alive: Duration,
-    /// Silence after which a connection is given up; default 30 s.
+    /// Silence after which a connection is given up; default 10 s.
     #[serde(with = "sourcing::human_duration")]
     pub idle_timeout: Duration,
     /// Neighbours' connections accepted at the same time; default 64. More are refused.
@@ -63,8 +69,10 @@ impl Default for LinkConfig {
         Self {
             connections: 2,
             connect_timeout: Duration::from_secs(2),
-            keep_alive: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(30),
+            reconnect_after: Duration::from_millis(250),
+            reconnect_longest: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(3),
+            idle_timeout: Duration::from_secs(10),
             max_connections: 64,
             max_streams: 64,
             max_uploads: 256,
@@ -97,6 +105,9 @@ impl LinkConfig {
             self.keep_alive < self.idle_timeout,
             "peer.link.keep_alive: must be shorter than idle_timeout",
         );
+        unless(!self.reconnect_after.is_zero(), "peer.link.reconnect_after: must not be 0");
+        let ordered = self.reconnect_longest >= self.reconnect_after;
+        unless(ordered, "peer.link.reconnect_longest: must not be less than reconnect_after");
         let hour = Duration::from_secs(3_600);
         unless(self.idle_timeout <= hour, "peer.link.idle_timeout: at most 1h");
         unless(self.max_connections > 0, "peer.link.max_connections: must not be 0");
@@ -122,7 +133,7 @@ mod tests {
         assert_eq!(LinkConfig::default().problems(), Vec::<String>::new());
         let bad = LinkConfig {
             connections: 0,
-            keep_alive: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(10),
             mtu_upper_bound: 8_900,
             ..LinkConfig::default()
         };

@@ -16,6 +16,7 @@
 mod client;
 mod config;
 mod identity;
+mod keeper;
 mod link;
 mod metrics;
 mod server;

@@ -16,10 +16,12 @@ use quinn::{
 use socket2::{Domain, Protocol, Socket, Type};
 use sourcing::SourceId;
 use store::SegmentStore;
+use tokio::task::JoinSet;
 
 use crate::client::PeerSource;
 use crate::config::LinkConfig;
 use crate::identity::{Fingerprint, Identity};
+use crate::keeper::{Keeper, Slot};
 use crate::metrics::Metrics;
 use crate::server::{self, Server};
 use crate::tls;
@@ -57,6 +59,8 @@ pub struct Link {
     endpoint: Endpoint,
     address: SocketAddr,
     sources: Vec<Arc<PeerSource>>,
+    /// Ended with the link.
+    _keepers: JoinSet<()>,
 }
 
 impl fmt::Debug for Link {
@@ -89,16 +93,27 @@ impl Link {
         let server_config = server_config(config, identity, accepted, &transport)?;
         let (endpoint, address) =
             endpoint(config, listen, server_config).map_err(|error| BindError::Socket(listen, error))?;
-        let source = |neighbour: Neighbour| {
+        let mut keepers = JoinSet::new();
+        let mut sources = Vec::with_capacity(neighbours.len());
+        for neighbour in neighbours {
             let tls = tls::client(identity, neighbour.fingerprint).map_err(refused)?;
-            let client = client_config(tls, &transport);
-            let source = PeerSource::new(neighbour, endpoint.clone(), client, config, Arc::clone(&metrics));
-            Ok(Arc::new(source))
-        };
-        let sources = neighbours.into_iter().map(source).collect::<Result<_, BindError>>()?;
+            let id = neighbour.id.clone();
+            let keeper = Arc::new(Keeper {
+                neighbour,
+                endpoint: endpoint.clone(),
+                client: client_config(tls, &transport),
+                config: config.clone(),
+                metrics: Arc::clone(&metrics),
+            });
+            let slots: Vec<_> = (0..config.connections).map(|_| Slot::new()).collect();
+            for slot in &slots {
+                keepers.spawn(Arc::clone(&keeper).keep(Arc::clone(slot)));
+            }
+            sources.push(Arc::new(PeerSource::new(id, slots, Arc::clone(&metrics))));
+        }
         let server = Arc::new(Server::new(config, store, Arc::clone(&metrics)));
         tokio::spawn(server::accept(endpoint.clone(), server));
-        Ok(Self { endpoint, address, sources })
+        Ok(Self { endpoint, address, sources, _keepers: keepers })
     }
 
     /// Where the link listens; with port 0 asked for, the port that was given.

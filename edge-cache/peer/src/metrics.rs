@@ -1,6 +1,6 @@
 //! The link's counters, resolved once.
 
-use prometheus::{Error, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{Error, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::wire::Status;
 
@@ -110,8 +110,10 @@ pub(crate) struct Metrics {
     pub(crate) bytes_in: IntCounter,
     /// Payload bytes handed to the transport for neighbours.
     pub(crate) bytes_out: IntCounter,
-    /// Connections that neighbours hold to us.
+    /// Live connections that neighbours made to us.
     pub(crate) accepted: IntGauge,
+    /// Live connections that we made to neighbours.
+    pub(crate) connected: IntGauge,
     /// Handshakes that failed or were refused, in either direction.
     pub(crate) refused_handshakes: IntCounter,
     /// Our requests.
@@ -125,18 +127,20 @@ impl Metrics {
         let bytes =
             Opts::new("weir_peer_bytes_total", "Segment bytes exchanged with neighbours; in: verified");
         let bytes = IntCounterVec::new(bytes, &["direction"])?;
-        let accepted = IntGauge::new("weir_peer_accepted_connections", "Connections neighbours hold to us")?;
+        let connections = Opts::new("weir_peer_connections", "Live connections; in: neighbours made them");
+        let connections = IntGaugeVec::new(connections, &["direction"])?;
         let refused = "weir_peer_refused_handshakes_total";
-        let refused = IntCounter::new(refused, "Handshakes with neighbours that failed or were refused")?;
+        let refused = IntCounter::new(refused, "Handshakes that one side refused or did not finish")?;
         registry.register(Box::new(bytes.clone()))?;
-        registry.register(Box::new(accepted.clone()))?;
+        registry.register(Box::new(connections.clone()))?;
         registry.register(Box::new(refused.clone()))?;
         let fetches = Opts::new("weir_peer_fetches_total", "Our requests to neighbours, by how they ended");
         let serves = Opts::new("weir_peer_serves_total", "Neighbours' requests to us, by how they ended");
         Ok(Self {
             bytes_in: bytes.with_label_values(&["in"]),
             bytes_out: bytes.with_label_values(&["out"]),
-            accepted,
+            accepted: connections.with_label_values(&["in"]),
+            connected: connections.with_label_values(&["out"]),
             refused_handshakes: refused,
             fetches: Outcomes::register(fetches, &Fetched::ALL, Fetched::as_str, registry)?,
             serves: Outcomes::register(serves, &Served::ALL, Served::as_str, registry)?,

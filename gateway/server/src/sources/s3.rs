@@ -78,7 +78,7 @@ impl S3Source {
     async fn transfer(&self, want: &Want) -> Result<Opened, SourceError> {
         let key = format!("{}{}", self.prefix, checked_name(&want.object)?);
         let get = self.client.get_object().bucket(&self.bucket).key(key);
-        let get = get.set_range(want.range.map(|range| range.header()));
+        let get = get.set_range(want.range.map(media::ByteRange::header));
         let output = get.send().await.map_err(|error| told(&error))?;
         let content_range = output.content_range();
         let length = output.content_length().and_then(|length| u64::try_from(length).ok());

@@ -1,0 +1,266 @@
+//! Stories of a whole node: the real program, a real directory of packages, real sockets.
+
+#[path = "node/package.rs"]
+mod package;
+#[path = "node/process.rs"]
+mod process;
+
+use std::fs;
+use std::io::Read;
+use std::net::TcpStream;
+use std::path::Path;
+
+use package::Package;
+use process::{Node, ask, run, send, until};
+use tempfile::TempDir;
+
+/// What every node of these stories has; more tables may follow.
+fn config(more: &str) -> String {
+    format!(
+        r#"
+        ready_file = "ready.json"
+        drain_timeout = "10s"
+        [access_log]
+        to = "file"
+        path = "access.log"
+        [trust]
+        token_keys = ["keys/token.pub"]
+        index_keys = ["keys/index.pub"]
+        [front]
+        plain = ["127.0.0.1:0"]
+        [admin]
+        listen = "127.0.0.1:0"
+        [store]
+        memory_bytes = "64MiB"
+        [store.disk]
+        capacity_bytes = "64MiB"
+        [shelf]
+        [[source]]
+        kind = "directory"
+        id = "packages"
+        path = "packages"
+        usd_per_gb = "0.085"
+        {more}
+        "#
+    )
+}
+
+fn world(package: &Package, more: &str) -> TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    package.write(&dir.path().join("data"));
+    fs::write(dir.path().join("gateway.toml"), config(more)).expect("written");
+    dir
+}
+
+fn access_lines(dir: &Path) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(dir.join("data/access.log")).expect("an access log");
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[test]
+fn a_film_plays_first_from_the_source_then_from_memory() {
+    let package = Package::new();
+    let dir = world(&package, "");
+    let node = Node::start(dir.path());
+    let token = package.token("bbb", 600);
+    for outcome in ["miss", "hit"] {
+        for (path, bytes) in package.everything() {
+            let answer = node.get(&format!("/p/{token}/{path}"));
+            assert_eq!((answer.status, answer.body.len()), (200, bytes.len()), "{path}");
+            assert!(answer.body == bytes, "{path}: other bytes");
+            let status = answer.field("cache-status").unwrap_or_default();
+            assert!(status.contains("weir"), "{path}: {status}");
+            assert_eq!(status.contains("hit"), outcome == "hit", "{path}: {status}");
+        }
+    }
+    let film: u64 = package.everything().iter().map(|(_, bytes)| bytes.len() as u64).sum();
+    assert_eq!(node.metric(r#"weir_engine_requests_total{outcome="memory"}"#), 6);
+    assert_eq!(node.metric(r#"weir_gateway_build_info{version="0.1.0"}"#), 1);
+    let bought = node.metric(r#"weir_sourcing_bytes_total{source="packages"}"#);
+    assert!(
+        (film..film + 20_000).contains(&bought),
+        "{bought} bought for {film}, with index and digest lists"
+    );
+    assert_eq!(node.metric(r#"weir_sourcing_spend_picodollars_total{source="packages"}"#), bought * 85);
+    let lines =
+        until("every response is logged", || Some(access_lines(dir.path())).filter(|l| l.len() == 12));
+    assert_eq!(lines.iter().filter(|line| line["outcome"] == "memory").count(), 6, "{lines:?}");
+    assert!(lines.iter().all(|line| line["status"] == 200 && line["session"] == "test-session"));
+    let log = node.log();
+    let first = log.lines().next().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+    assert_eq!(first.expect("a line")["message"], "starting");
+    let listening = log.lines().filter(|line| line.contains(r#""message":"listening""#)).count();
+    assert_eq!(listening, 2, "viewer and admin: {log}");
+    assert!(!log.contains(&token), "tokens are not logged");
+}
+
+#[test]
+fn ranges_validators_and_refusals() {
+    let package = Package::new();
+    let dir = world(&package, "");
+    let node = Node::start(dir.path());
+    let token = package.token("bbb", 600);
+    let film = package.everything();
+    let (path, bytes) = film.iter().find(|(path, _)| path.ends_with("/0.m4s")).expect("a segment");
+    let url = format!("/p/{token}/{path}");
+    let asked = |method: &str, fields: &[(&str, &str)]| ask(&node.viewer, method, &url, fields);
+
+    let head = asked("HEAD", &[]);
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    assert_eq!(head.field("content-length"), Some("500001"));
+    let etag = head.field("etag").expect("an etag").to_owned();
+    assert_eq!(asked("GET", &[("If-None-Match", &etag)]).status, 304);
+    assert_eq!(asked("GET", &[("If-Match", "\"other\"")]).status, 412);
+
+    let part = asked("GET", &[("Range", "bytes=16380-16390")]);
+    assert_eq!((part.status, part.field("content-range")), (206, Some("bytes 16380-16390/500001")));
+    assert_eq!(part.body, bytes[16_380..=16_390]);
+    let tail = asked("GET", &[("Range", "bytes=-5")]);
+    assert_eq!((tail.status, &tail.body[..]), (206, &bytes[499_996..]));
+    let past = asked("GET", &[("Range", "bytes=500001-")]);
+    assert_eq!((past.status, past.field("content-range")), (416, Some("bytes */500001")));
+
+    let status = |path: String| node.get(&path).status;
+    assert_eq!(status(format!("/p/{token}/bbb/00000000000000ff/v720/9.m4s")), 404);
+    assert_eq!(status("/nothing/here".to_owned()), 404);
+    let expired = package.token("bbb", -600);
+    let others = package.token("sintel", 600);
+    let mut tampered = token.clone().into_bytes();
+    let middle = tampered.len() / 2;
+    tampered[middle] = if tampered[middle] == b'A' { b'B' } else { b'A' };
+    let tampered = String::from_utf8(tampered).expect("ascii");
+    for bad in [expired, others, tampered, "x".to_owned()] {
+        assert_eq!(status(format!("/p/{bad}/{path}")), 403, "{bad}");
+    }
+    let admin = |path: &str| ask(&node.admin, "GET", path, &[]).status;
+    assert_eq!((admin("/readyz"), admin("/healthz"), admin("/p/x")), (200, 200, 404));
+    assert_eq!(status("/metrics".to_owned()), 404, "not for viewers");
+}
+
+#[test]
+fn told_to_stop_a_node_lets_viewers_finish() {
+    let package = Package::new();
+    let dir = world(&package, "");
+    let mut node = Node::start(dir.path());
+    let token = package.token("bbb", 600);
+    let film = package.everything();
+    let (path, bytes) = film.iter().find(|(path, _)| path.ends_with("/2.m4s")).expect("a segment");
+    // A viewer that has read only the beginning of three megabytes.
+    let mut slow = send(&node.viewer, "GET", &format!("/p/{token}/{path}"), &[]);
+    let mut got = vec![0; 1_000];
+    slow.read_exact(&mut got).expect("the beginning");
+    node.terminate();
+    until("the node says that it drains", || {
+        (ask(&node.admin, "GET", "/readyz", &[]).status == 503).then_some(())
+    });
+    until("no new viewer is taken", || TcpStream::connect(&node.viewer).err());
+    slow.read_to_end(&mut got).expect("the rest");
+    assert!(got.ends_with(bytes), "the viewer got every byte");
+    assert_eq!(node.wait().code(), Some(0));
+    let log = node.log();
+    assert!(log.contains(r#""message":"stopped""#) && log.contains(r#""responses_cut":0"#), "{log}");
+    assert_eq!(access_lines(dir.path()).len(), 1, "the last line was written");
+}
+
+#[test]
+fn killed_outright_a_node_still_has_its_cache_and_needs_no_source() {
+    let package = Package::new();
+    let dir = world(&package, "");
+    let token = package.token("bbb", 600);
+    let film = package.everything();
+    let node = Node::start(dir.path());
+    for (path, _) in &film {
+        assert_eq!(node.get(&format!("/p/{token}/{path}")).status, 200);
+    }
+    let written = r#"weir_store_disk_writes_total{outcome="written"}"#;
+    until("all of it is on disk", || (node.metric(written) == film.len() as u64).then_some(()));
+    let copies = || fs::read_dir(dir.path().join("data/indexes")).expect("a shelf").count();
+    until("the index is on the shelf", || (copies() == 1).then_some(()));
+    node.kill_hard();
+
+    let data = dir.path().join("data");
+    fs::rename(data.join("packages"), data.join("elsewhere")).expect("renamed");
+    let node = Node::start(dir.path());
+    for (path, bytes) in &film {
+        let answer = node.get(&format!("/p/{token}/{path}"));
+        assert_eq!(answer.status, 200, "{path}");
+        assert!(answer.body == *bytes, "{path}: other bytes");
+    }
+    assert_eq!(node.metric(r#"weir_sourcing_bytes_total{source="packages"}"#), 0);
+    assert_eq!(node.metric(r#"weir_engine_requests_total{outcome="disk"}"#), film.len() as u64);
+}
+
+#[test]
+fn a_neighbour_is_cheaper_than_the_source() {
+    let package = Package::new();
+    let peer = "[peer]\nlisten = \"127.0.0.1:0\"\ncert = \"keys/peer.crt\"\nkey = \"keys/peer.key\"\n";
+    let (first_dir, second_dir) = (world(&package, ""), world(&package, ""));
+    let identity = |dir: &TempDir| {
+        let made = rcgen::generate_simple_self_signed(vec!["edge".to_owned()]).expect("a certificate");
+        let keys = dir.path().join("data/keys");
+        fs::write(keys.join("peer.crt"), made.cert.pem()).expect("written");
+        fs::write(keys.join("peer.key"), made.signing_key.serialize_pem()).expect("written");
+        fs::write(dir.path().join("gateway.toml"), config(peer)).expect("written");
+        let print = run(&dir.path().join("gateway.toml"), "--peer-id");
+        assert!(print.status.success());
+        String::from_utf8(print.stdout).expect("text").trim().to_owned()
+    };
+    let prints = [identity(&first_dir), identity(&second_dir)];
+    let neighbour = |dir: &TempDir, address: &str, print: &str| {
+        let table = format!(
+            "[[peer.neighbour]]\nid = \"next\"\naddress = \"{address}\"\nfingerprint = \"{print}\"\n"
+        );
+        fs::write(dir.path().join("gateway.toml"), config(&format!("{peer}{table}"))).expect("written");
+    };
+    // The first node only serves: where the second one is does not matter to it.
+    neighbour(&first_dir, "127.0.0.1:1", &prints[1]);
+    let first = Node::start(first_dir.path());
+    let token = package.token("bbb", 600);
+    let film = package.everything();
+    let play = |node: &Node| {
+        for (path, bytes) in &film {
+            let answer = node.get(&format!("/p/{token}/{path}"));
+            assert_eq!(answer.status, 200, "{path}");
+            assert!(answer.body == *bytes, "{path}: other bytes");
+        }
+    };
+    play(&first);
+    neighbour(&second_dir, first.peer.as_deref().expect("a link"), &prints[0]);
+    let second = Node::start(second_dir.path());
+    let connections = r#"weir_peer_connections{direction="out"}"#;
+    until("the neighbour is reached", || (second.metric(connections) == 2).then_some(()));
+    play(&second);
+    let bytes: u64 = film.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+    assert_eq!(second.metric(r#"weir_peer_bytes_total{direction="in"}"#), bytes);
+    assert_eq!(second.metric(r#"weir_peer_fetches_total{outcome="whole"}"#), film.len() as u64);
+    let bought = second.metric(r#"weir_sourcing_bytes_total{source="packages"}"#);
+    assert!(bought < 20_000, "only index and digest lists: {bought}");
+}
+
+#[test]
+fn problems_are_told_before_anything_starts() {
+    let package = Package::new();
+    let dir = world(&package, "");
+    let file = dir.path().join("gateway.toml");
+    let check = run(&file, "--check-config");
+    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
+    let printed = run(&file, "--print-config");
+    let text = String::from_utf8(printed.stdout).expect("text");
+    assert!(text.contains("fill_deadline = \"30s\""), "{text}");
+    fs::write(&file, &text).expect("written");
+    assert_eq!(run(&file, "--print-config").stdout, text.as_bytes(), "printing is reading");
+
+    fs::remove_file(dir.path().join("data/keys/index.pub")).expect("removed");
+    fs::write(dir.path().join("data/keys/token.pub"), "weir-token-private es256 k AAAA").expect("written");
+    fs::write(&file, text.replace("max_connections = 10000", "max_connections = 0")).expect("written");
+    let check = run(&file, "--check-config");
+    assert_eq!(check.status.code(), Some(1));
+    let told = String::from_utf8(check.stderr).expect("text");
+    for key in ["front.max_connections", "trust.token_keys", "trust.index_keys"] {
+        assert!(told.contains(key), "{key} in {told}");
+    }
+    assert!(!told.contains("AAAA"), "what may be a secret is not quoted");
+    fs::write(&file, "nonsense = 1").expect("written");
+    let told = String::from_utf8(run(&file, "--check-config").stderr).expect("text");
+    assert!(told.contains("unknown field `nonsense`"), "{told}");
+}

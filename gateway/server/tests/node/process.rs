@@ -1,0 +1,132 @@
+//! The real program in a process of its own, and a client that hides nothing.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_weir-gateway");
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits for a state, not for a moment.
+pub(crate) fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    #[expect(clippy::disallowed_methods, reason = "a test of real processes waits in real time")]
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        #[expect(clippy::disallowed_methods, reason = "a test of real processes waits in real time")]
+        let late = Instant::now() > deadline;
+        assert!(!late, "never: {what}");
+        #[expect(clippy::disallowed_methods, reason = "a test of real processes waits in real time")]
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Runs the program to its end.
+pub(crate) fn run(config: &Path, flag: &str) -> Output {
+    Command::new(PROGRAM).arg("--config").arg(config).arg(flag).output().expect("the program runs")
+}
+
+pub(crate) struct Node {
+    child: Child,
+    pub(crate) viewer: String,
+    pub(crate) admin: String,
+    pub(crate) peer: Option<String>,
+    log: PathBuf,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Only this child; it is gone already when the test stopped it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Node {
+    /// Starts a node with `gateway.toml` in `dir` and waits until it says where it is.
+    pub(crate) fn start(dir: &Path) -> Self {
+        let (ready, log) = (dir.join("data/ready.json"), dir.join("log"));
+        let _ = fs::remove_file(&ready);
+        let errors = fs::File::options().create(true).append(true).open(&log).expect("a log");
+        let mut command = Command::new(PROGRAM);
+        command.arg("--config").arg(dir.join("gateway.toml")).stdout(Stdio::null()).stderr(errors);
+        let mut child = command.spawn().expect("started");
+        let addresses: serde_json::Value = until("the node is ready", || {
+            if let Some(status) = child.try_wait().expect("a child") {
+                panic!("{status}: {}", fs::read_to_string(&log).unwrap_or_default());
+            }
+            serde_json::from_slice(&fs::read(&ready).ok()?).ok()
+        });
+        let address = |name: &str| addresses[name].as_str().map(str::to_owned);
+        let (viewer, admin) = (address("viewer").expect("an address"), address("admin").expect("an address"));
+        Self { child, viewer, admin, peer: address("peer"), log }
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).expect("a log")
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        ask(&self.viewer, "GET", path, &[])
+    }
+
+    /// The value of one series.
+    pub(crate) fn metric(&self, series: &str) -> u64 {
+        let text = String::from_utf8(ask(&self.admin, "GET", "/metrics", &[]).body).expect("text");
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("{series} in\n{text}")).parse().expect("a number")
+    }
+
+    pub(crate) fn terminate(&self) {
+        let kill = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill runs");
+        assert!(kill.success());
+    }
+
+    pub(crate) fn kill_hard(mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("gone");
+    }
+
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        until("the node has stopped", || self.child.try_wait().expect("a child"))
+    }
+}
+
+/// A response as it came.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        let fields = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
+        fields.into_iter().find_map(|(field, value)| field.eq_ignore_ascii_case(name).then_some(value))
+    }
+}
+
+/// One request on a connection of its own.
+pub(crate) fn ask(address: &str, method: &str, path: &str, fields: &[(&str, &str)]) -> Answer {
+    let mut stream = send(address, method, path, fields);
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).expect("a response");
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a head");
+    let head = String::from_utf8(bytes[..end].to_vec()).expect("text");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    Answer { status, head, body: bytes.split_off(end + 4) }
+}
+
+pub(crate) fn send(address: &str, method: &str, path: &str, fields: &[(&str, &str)]) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("connected");
+    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    let fields: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n{fields}\r\n");
+    stream.write_all(head.as_bytes()).expect("sent");
+    stream
+}
