@@ -230,3 +230,20 @@ fn noise_of(seed: u64) -> impl FnMut(u64) -> u64 {
         (state >> 33) % bound
     }
 }
+
+/// The task dies with its runtime; a reader elsewhere must not wait for it forever.
+#[test]
+fn a_fill_whose_task_is_stopped_tells_its_readers() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    let first = runtime().expect("a runtime");
+    let (world, serving) = first.block_on(async {
+        let world = World::new(&[Act::StallAt(HALF)], Setup::default()).await;
+        let serving = world.serve_all(0).await.expect("begun");
+        (world, serving)
+    });
+    drop(first);
+    let broken = runtime().expect("a runtime").block_on(read(serving.body)).expect_err("stopped");
+    assert_eq!(broken.reason, Failure::SourcesExhausted);
+    assert_eq!(world.metric("weir_engine_fills_total{end=\"stopped\"}"), 1);
+    assert_eq!(world.metric("weir_engine_running_fills"), 0);
+}
