@@ -13,8 +13,8 @@ const MAIN: &str = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1000\nv720/index.m3u8\n
 const MEDIA: &str =
     "#EXTM3U\n#EXT-X-MAP:URI=\"init.mp4\"\n#EXTINF:6,\n0.m4s\n#EXTINF:6,\n1.m4s\n#EXT-X-ENDLIST\n";
 /// Lengths of the parts of `v720.mp4`: init, then segments. One shorter than a group, one of several groups
-/// and a bit, one large enough to be under way for a while.
-const PARTS: [usize; 4] = [1_000, 500_001, 20, 3_000_000];
+/// and a bit, one that no pair of socket buffers swallows whole.
+const PARTS: [usize; 4] = [1_000, 500_001, 20, 16_000_000];
 
 /// A film that a node can serve: `bbb`.
 pub(crate) struct Package {
@@ -105,6 +105,11 @@ impl Package {
             _ => RenditionKind::Video,
         };
         self.bodies().map(|(key, body)| (key.path(kind(&key)), body)).collect()
+    }
+
+    /// What a node buys beside the film: the index and every digest list, once each.
+    pub(crate) fn overhead(&self) -> u64 {
+        self.index.groups_len() + self.index.sign(&self.index_key).len() as u64
     }
 
     /// A token for a title that ends in `seconds` from now.

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_weir-gateway");
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -57,9 +59,8 @@ impl Node {
         command.arg("--config").arg(dir.join("gateway.toml")).stdout(Stdio::null()).stderr(errors);
         let mut child = command.spawn().expect("started");
         let addresses: serde_json::Value = until("the node is ready", || {
-            if let Some(status) = child.try_wait().expect("a child") {
-                panic!("{status}: {}", fs::read_to_string(&log).unwrap_or_default());
-            }
+            let ended = child.try_wait().expect("a child");
+            assert!(ended.is_none(), "{ended:?}: {}", fs::read_to_string(&log).unwrap_or_default());
             serde_json::from_slice(&fs::read(&ready).ok()?).ok()
         });
         let address = |name: &str| addresses[name].as_str().map(str::to_owned);
@@ -79,7 +80,8 @@ impl Node {
     pub(crate) fn metric(&self, series: &str) -> u64 {
         let text = String::from_utf8(ask(&self.admin, "GET", "/metrics", &[]).body).expect("text");
         let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        value.unwrap_or_else(|| panic!("{series} in\n{text}")).parse().expect("a number")
+        let value = value.ok_or_else(|| format!("{series} in\n{text}")).expect("the series");
+        value.parse().expect("a number")
     }
 
     pub(crate) fn terminate(&self) {
@@ -123,7 +125,12 @@ pub(crate) fn ask(address: &str, method: &str, path: &str, fields: &[(&str, &str
 }
 
 pub(crate) fn send(address: &str, method: &str, path: &str, fields: &[(&str, &str)]) -> TcpStream {
-    let mut stream = TcpStream::connect(address).expect("connected");
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    // Small, so that what a test has not read yet is mostly still at the node.
+    socket.set_recv_buffer_size(64 * 1024).expect("set");
+    let address: SocketAddr = address.parse().expect("an address");
+    socket.connect(&address.into()).expect("connected");
+    let mut stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE)).expect("set");
     let fields: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let head = format!("{method} {path} HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n{fields}\r\n");
