@@ -204,8 +204,9 @@ section! {
     Transcode {
         /// The x264 preset: slower is smaller.
         preset: String = "veryfast".to_owned(),
-        /// Threads of each encoder; one encoder runs for each rung.
-        threads: u32 = 2,
+        /// Threads of each encoder; one encoder runs for each rung. With 1 the same film always becomes the same
+        /// bytes; x264's rate control is not reproducible with more, which may be faster where processors idle.
+        threads: u32 = 1,
         /// The longest one run of a tool may take.
         timeout: Span = Span::seconds(12 * 3600),
         /// The longest a look into a file may take.

@@ -16,11 +16,12 @@ mod facts;
 mod index;
 mod layout;
 mod runner;
+mod timeless;
 pub mod work;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -114,9 +115,12 @@ struct Inner {
 }
 
 /// Where a task shows its progress.
+#[derive(Default)]
 struct Watch {
     state: Mutex<control::ingest::State>,
     permille: AtomicU16,
+    /// Nothing follows but the record of the end: whoever sees that may start the ingest again.
+    ended: AtomicBool,
 }
 
 impl Ingests {
@@ -139,10 +143,10 @@ impl Ingests {
     /// runs already goes on as it is.
     pub fn start(&self, entry: CatalogEntry, slot: Slot) {
         let package = entry.ingest.package;
-        let watch = Arc::new(Watch { state: Mutex::default(), permille: AtomicU16::new(0) });
+        let watch = Arc::new(Watch::default());
         {
             let mut live = self.0.live();
-            if live.contains_key(&package) {
+            if live.get(&package).is_some_and(|other| !other.ended.load(Ordering::Acquire)) {
                 return;
             }
             live.insert(package, Arc::clone(&watch));
@@ -155,7 +159,10 @@ impl Ingests {
                 () = this.0.stop.cancelled() => {}
                 () = runner::run(&this.0, entry, &watch) => {}
             }
-            this.0.live().remove(&package);
+            let mut live = this.0.live();
+            if live.get(&package).is_some_and(|newest| Arc::ptr_eq(newest, &watch)) {
+                live.remove(&package);
+            }
         });
     }
 

@@ -32,17 +32,18 @@ pub struct DirectoryStore {
 }
 
 impl DirectoryStore {
-    /// Opens the directory, creating it if absent, and forgets unfinished puts.
+    /// Opens the directory, creating it if absent, and forgets unfinished puts. A store that is only read from
+    /// may be read-only.
     ///
     /// # Errors
     /// [`ObjectError::Unavailable`] when the directory cannot be made or cleaned.
     pub async fn open(root: &Path) -> Result<Self, ObjectError> {
+        fs::create_dir_all(root).await.map_err(|e| failed(root, &e))?;
         let staging = root.join(STAGING);
         match fs::remove_dir_all(&staging).await {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&staging, &error)),
             _ => {}
         }
-        fs::create_dir_all(&staging).await.map_err(|e| failed(&staging, &e))?;
         Ok(Self { root: root.to_owned(), puts: AtomicU64::new(0) })
     }
 
@@ -53,8 +54,10 @@ impl DirectoryStore {
 
     async fn put_staged(&self, name: &str, payload: &Payload) -> Result<u64, ObjectError> {
         let path = self.path(name)?;
-        let staged = self.root.join(STAGING).join(self.puts.fetch_add(1, Ordering::Relaxed).to_string());
+        let staging = self.root.join(STAGING);
+        let staged = staging.join(self.puts.fetch_add(1, Ordering::Relaxed).to_string());
         let place = async {
+            fs::create_dir_all(&staging).await?;
             let len = write_durably(&staged, payload).await?;
             let parent = path.parent().unwrap_or(&self.root);
             fs::create_dir_all(parent).await?;

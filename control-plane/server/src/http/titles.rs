@@ -188,12 +188,15 @@ async fn find(platform: &Platform, title: &str) -> Result<CatalogEntry, Fault> {
 
 fn view(platform: &Platform, entry: &CatalogEntry) -> TitleView {
     let package = entry.ingest.package;
-    let live = platform.ingests.progress(package);
+    // The end is shown by the record alone: with its reason, and when everything is cleaned up.
+    let ended = |stage| matches!(stage, Stage::Published | Stage::Failed);
+    let live =
+        platform.ingests.progress(package).filter(|live| !ended(live.stage) && !entry.ingest.settled());
     let published = entry.published.as_ref().filter(|published| published.package == package);
     TitleView {
         title: entry.title.clone(),
         name: entry.name.clone(),
-        stage: live.filter(|_| !entry.ingest.settled()).map_or(entry.ingest.stage, |live| live.stage),
+        stage: live.map_or(entry.ingest.stage, |live| live.stage),
         progress_percent: live.map_or(if published.is_some() { 100 } else { 0 }, |live| live.percent),
         package: Some(package),
         reason: entry.ingest.reason.clone(),

@@ -15,6 +15,7 @@ use media::{Part, RenditionId, RenditionKind};
 use super::Fault;
 use super::bif::bif;
 use super::layout::{BIF_OBJECT, Layout, THUMBS, Track, read_text};
+use super::timeless::forget_times;
 use crate::adapters::tools::{SHEET_TILES, THUMBNAIL};
 
 /// What viewers are told about the film, as session data in the multivariant playlist.
@@ -77,6 +78,9 @@ fn write_media(
     parsed: &MediaPlaylist,
     target: u32,
 ) -> Result<(), Fault> {
+    if let Some((map, range)) = parsed.map.as_ref().and_then(|map| Some((map, map.range?))) {
+        forget_times(&package.join(&map.uri), range)?;
+    }
     let text = with_target(text, target);
     let name = track.playlist();
     let cdn = map_uris(&text, |uri| Some(format!("../{uri}"))).map_err(|e| wrong(track, &e))?;

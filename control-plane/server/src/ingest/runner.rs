@@ -155,7 +155,6 @@ impl Run<'_> {
         if let Err(fault) = effects.clean_up(failed).await {
             tracing::warn!(title = %effects.entry.title, %fault, "an ingest left something behind");
         }
-        self.show(state, &effects.entry).await?;
         let metrics = &self.inner.world.metrics;
         metrics.ingests.with_label_values(&[if failed { "failed" } else { "published" }]).inc();
         let (title, package) = (&effects.entry.title, effects.entry.ingest.package);
@@ -168,7 +167,8 @@ impl Run<'_> {
                 tracing::info!(%title, %package, "title published");
             }
         }
-        Ok(())
+        self.watch.ended.store(true, Ordering::Release);
+        self.show(state, &effects.entry).await
     }
 
     /// Brings the catalogue up to the state, unless a newer ingest stands there.

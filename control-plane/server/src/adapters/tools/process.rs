@@ -29,6 +29,8 @@ impl Invocation {
         setpriv: Option<&std::path::PathBuf>,
         timeout: Duration,
     ) -> Self {
+        // The kernel kills the tool when the thread that started it ends. Runtime threads live as long as the
+        // runtime, so that is the end of the process.
         let mut command = match setpriv {
             Some(setpriv) => {
                 let mut command = Command::new(setpriv);
