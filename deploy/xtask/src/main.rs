@@ -6,9 +6,11 @@ mod clock;
 mod demo;
 mod digest;
 mod failure;
+mod http;
 mod layers;
 mod licences;
 mod metadata;
+mod metrics;
 mod setup;
 mod shell;
 mod suite;
@@ -37,6 +39,8 @@ enum Command {
         #[arg(long)]
         quick: bool,
     },
+    /// Take a real film in, rent it, and play it through the gateway
+    Demo(demo::Options),
     /// Compare the crates with the table of allowed arrows
     Layers,
     /// Check small habits: file lengths, reasons, leftovers
@@ -59,6 +63,7 @@ fn perform(command: Command) -> Outcome {
     match command {
         Command::Setup => setup::run(&setup::Tool::ALL),
         Command::Test { quick } => suite::run(quick),
+        Command::Demo(options) => demo::run(&options),
         Command::Layers => layers::run(&Metadata::read()?),
         Command::Tidy => tidy::run(&Metadata::read()?),
         Command::Licences => licences::run(&Metadata::read()?),
