@@ -108,7 +108,7 @@ impl<T: Copy + PartialEq> Outcomes<T> {
 pub(crate) struct Metrics {
     /// Verified payload bytes that neighbours sent us.
     pub(crate) bytes_in: IntCounter,
-    /// Payload bytes handed to the transport for neighbours.
+    /// Payload bytes read for neighbours; what the transport holds when one leaves is counted too.
     pub(crate) bytes_out: IntCounter,
     /// Live connections that neighbours made to us.
     pub(crate) accepted: IntGauge,
@@ -124,8 +124,10 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn register(registry: &Registry) -> Result<Self, Error> {
-        let bytes =
-            Opts::new("weir_peer_bytes_total", "Segment bytes exchanged with neighbours; in: verified");
+        let bytes = Opts::new(
+            "weir_peer_bytes_total",
+            "Segment bytes exchanged with neighbours; in: verified, out: read for them",
+        );
         let bytes = IntCounterVec::new(bytes, &["direction"])?;
         let connections = Opts::new("weir_peer_connections", "Live connections; in: neighbours made them");
         let connections = IntGaugeVec::new(connections, &["direction"])?;

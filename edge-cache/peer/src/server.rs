@@ -26,6 +26,7 @@ const RESET_ABANDONED: VarInt = VarInt::from_u32(2);
 pub(crate) struct Server {
     store: Arc<SegmentStore>,
     connections: Semaphore,
+    max_connections: usize,
     uploads: Semaphore,
     handshake_timeout: Duration,
     request_timeout: Duration,
@@ -38,6 +39,7 @@ impl Server {
         Self {
             store,
             connections: Semaphore::new(config.max_connections),
+            max_connections: config.max_connections,
             uploads: Semaphore::new(config.max_uploads),
             handshake_timeout: config.connect_timeout,
             request_timeout: config.request_timeout,
@@ -57,6 +59,13 @@ pub(crate) async fn accept(endpoint: Endpoint, server: Arc<Server>) {
 
 async fn connection(incoming: Incoming, server: Arc<Server>) {
     let from = incoming.remote_address();
+    // Under pressure an address must first prove that it is not made up, before it may hold a place.
+    let crowded = server.connections.available_permits() * 2 <= server.max_connections;
+    if crowded && !incoming.remote_address_validated() && incoming.may_retry() {
+        // It fails only for addresses that are validated already.
+        let _ = incoming.retry();
+        return;
+    }
     let Ok(_permit) = server.connections.try_acquire() else {
         server.metrics.refused_handshakes.inc();
         return incoming.refuse();

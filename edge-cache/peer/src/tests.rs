@@ -194,6 +194,20 @@ async fn a_full_neighbour_says_come_later() {
 }
 
 #[tokio::test]
+async fn a_crowded_node_takes_no_more_connections_and_serves_those_it_has() {
+    let store = memory_store().await;
+    let bytes = data(50_000);
+    keep(&store, 7, &bytes);
+    let config = LinkConfig { max_connections: 2, connections: 3, ..LinkConfig::default() };
+    let pair = Pair::new(store, config).await;
+    let connections = r#"weir_peer_connections{direction="in"}"#;
+    until("the places are taken", || metric(&pair.registry, connections) == 2).await;
+    until("one was refused", || metric(&pair.registry, "weir_peer_refused_handshakes_total") >= 1).await;
+    assert_eq!(metric(&pair.registry, connections), 2);
+    assert_eq!(read(pair.source(), &want(7, &bytes, 0, 10)).await.as_deref(), Ok(&bytes[..10]));
+}
+
+#[tokio::test]
 async fn strangers_are_refused_in_both_directions() {
     let store = memory_store().await;
     let bytes = data(50_000);

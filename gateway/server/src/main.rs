@@ -20,6 +20,7 @@ mod telemetry;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use tokio::runtime::Runtime;
@@ -84,8 +85,14 @@ fn run(args: &Args) -> Result<(), Vec<String>> {
         return Ok(());
     }
     telemetry::start_log(&config.log).map_err(one)?;
-    runtime.block_on(serve(&config, materials))
+    let served = runtime.block_on(serve(&config, materials));
+    // What still runs is told to end; a disk that hangs must not keep the process.
+    runtime.shutdown_timeout(LAST_WAIT);
+    served
 }
+
+/// How long the process waits for its threads when everything is done or a second signal came.
+const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// All problems of the values and of the files, together.
 fn check(config: &Config, runtime: &Runtime) -> Result<Materials, Vec<String>> {

@@ -11,7 +11,7 @@ use front::{Admin, Front, FrontParts, Readiness};
 use peer::{Link, Neighbour};
 use prometheus::{IntGaugeVec, Opts, Registry};
 use serde::Serialize;
-use sourcing::{Offer, SourceId, Sources};
+use sourcing::{Offer, SourceId, Sources, SourcingConfig};
 use store::SegmentStore;
 use tokio::time::Instant;
 
@@ -33,7 +33,7 @@ fn in_room<E: Display>(room: &'static str) -> impl FnOnce(E) -> StartError {
     move |problem| StartError { room, problem: problem.to_string() }
 }
 
-/// Where a node can be reached. Written to the ready file, one address or list for each listener.
+/// Where a node can be reached: the first address of each listener, as the ready file says it.
 #[derive(Debug, Serialize)]
 struct Addresses {
     viewer: Option<SocketAddr>,
@@ -85,11 +85,8 @@ impl Node {
         if let Some(shelf) = &config.shelf {
             offers = with_shelf(shelf, offers)?;
         }
-        let mut sourcing = config.sourcing.clone();
-        if sourcing.jitter_seed == 0 {
-            sourcing.jitter_seed = entropy::seed();
-        }
-        let sources = Sources::new(sourcing, offers, &registry).map_err(in_room("sourcing"))?;
+        let sources =
+            Sources::new(seeded(&config.sourcing), offers, &registry).map_err(in_room("sourcing"))?;
         let engine = Engine::new(config.engine.clone(), store, sources, index_keys, &registry);
         let engine = engine.map_err(in_room("engine"))?;
         let (access_log, access) = AccessLog::start(&config.access_log).map_err(in_room("access_log"))?;
@@ -152,6 +149,12 @@ impl Node {
 
 /// What fills, disk writes and neighbours get even when viewers took all the time.
 const LEAST_FLUSH: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Without a seed of its own in the file, every start of every node draws another.
+fn seeded(config: &SourcingConfig) -> SourcingConfig {
+    let jitter_seed = if config.jitter_seed == 0 { entropy::seed() } else { config.jitter_seed };
+    SourcingConfig { jitter_seed, ..config.clone() }
+}
 
 fn watched(stage: &Arc<Stage>) -> Readiness {
     let stage = Arc::clone(stage);

@@ -11,7 +11,7 @@ use std::net::TcpStream;
 use std::path::Path;
 
 use package::Package;
-use process::{Node, ask, run, send, until};
+use process::{Node, ask, ask_securely, run, send, until};
 use tempfile::TempDir;
 
 /// What every node of these stories has; more tables may follow.
@@ -135,6 +135,27 @@ fn ranges_validators_and_refusals() {
 }
 
 #[test]
+fn viewers_come_over_tls() {
+    let package = Package::new();
+    let dir = world(&package, "[tls]\ncert = \"keys/viewer.crt\"\nkey = \"keys/viewer.key\"\n");
+    let made = rcgen::generate_simple_self_signed(vec!["edge".to_owned()]).expect("a certificate");
+    let keys = dir.path().join("data/keys");
+    fs::write(keys.join("viewer.crt"), made.cert.pem()).expect("written");
+    fs::write(keys.join("viewer.key"), made.signing_key.serialize_pem()).expect("written");
+    let file = dir.path().join("gateway.toml");
+    let both =
+        fs::read_to_string(&file).expect("read").replace("plain = [", "tls = [\"127.0.0.1:0\"]\nplain = [");
+    fs::write(&file, both).expect("written");
+    let node = Node::start(dir.path());
+    let token = package.token("bbb", 600);
+    let film = package.everything();
+    let (path, bytes) = &film[0];
+    let address = node.tls.as_deref().expect("a TLS listener");
+    let answer = ask_securely(address, made.cert.der().clone(), &format!("/p/{token}/{path}"));
+    assert_eq!((answer.status, &answer.body), (200, bytes));
+}
+
+#[test]
 fn told_to_stop_a_node_lets_viewers_finish() {
     let package = Package::new();
     let dir = world(&package, "");
@@ -165,12 +186,17 @@ fn killed_outright_a_node_still_has_its_cache_and_needs_no_source() {
     let dir = world(&package, "");
     let token = package.token("bbb", 600);
     let film = package.everything();
+    // First in the middle of a fill: what was half written must not come back as a segment.
     let node = Node::start(dir.path());
-    for (path, _) in &film {
-        assert_eq!(node.get(&format!("/p/{token}/{path}")).status, 200);
+    let mut cut_off = send(&node.viewer, "GET", &format!("/p/{token}/{}", film[film.len() - 1].0), &[]);
+    cut_off.read_exact(&mut [0; 1_000]).expect("the beginning");
+    node.kill_hard();
+    let node = Node::start(dir.path());
+    for (path, bytes) in &film {
+        assert!(node.get(&format!("/p/{token}/{path}")).body == *bytes, "{path}: other bytes");
     }
-    let written = r#"weir_store_disk_writes_total{outcome="written"}"#;
-    until("all of it is on disk", || (node.metric(written) == film.len() as u64).then_some(()));
+    let on_disk = r#"weir_store_objects{tier="disk"}"#;
+    until("all of it is on disk", || (node.metric(on_disk) == film.len() as u64).then_some(()));
     let copies = || fs::read_dir(dir.path().join("data/indexes")).expect("a shelf").count();
     until("the index is on the shelf", || (copies() == 1).then_some(()));
     node.kill_hard();

@@ -5,8 +5,10 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::CertificateDer;
 use socket2::{Domain, Socket, Type};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_weir-gateway");
@@ -38,6 +40,7 @@ pub(crate) struct Node {
     pub(crate) viewer: String,
     pub(crate) admin: String,
     pub(crate) peer: Option<String>,
+    pub(crate) tls: Option<String>,
     log: PathBuf,
 }
 
@@ -65,7 +68,7 @@ impl Node {
         });
         let address = |name: &str| addresses[name].as_str().map(str::to_owned);
         let (viewer, admin) = (address("viewer").expect("an address"), address("admin").expect("an address"));
-        Self { child, viewer, admin, peer: address("peer"), log }
+        Self { child, viewer, admin, peer: address("peer"), tls: address("tls"), log }
     }
 
     pub(crate) fn log(&self) -> String {
@@ -115,7 +118,24 @@ impl Answer {
 
 /// One request on a connection of its own.
 pub(crate) fn ask(address: &str, method: &str, path: &str, fields: &[(&str, &str)]) -> Answer {
-    let mut stream = send(address, method, path, fields);
+    answer(send(address, method, path, fields))
+}
+
+/// The same over TLS, trusting one certificate.
+pub(crate) fn ask_securely(address: &str, certificate: CertificateDer<'static>, path: &str) -> Answer {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate).expect("a root");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = builder.expect("versions").with_root_certificates(roots).with_no_client_auth();
+    let name = "edge".try_into().expect("a name");
+    let session = rustls::ClientConnection::new(Arc::new(config), name).expect("a session");
+    let mut stream = rustls::StreamOwned::new(session, connect(address));
+    stream.write_all(head("GET", path, &[]).as_bytes()).expect("sent");
+    answer(stream)
+}
+
+fn answer(mut stream: impl Read) -> Answer {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).expect("a response");
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a head");
@@ -125,15 +145,23 @@ pub(crate) fn ask(address: &str, method: &str, path: &str, fields: &[(&str, &str
 }
 
 pub(crate) fn send(address: &str, method: &str, path: &str, fields: &[(&str, &str)]) -> TcpStream {
+    let mut stream = connect(address);
+    stream.write_all(head(method, path, fields).as_bytes()).expect("sent");
+    stream
+}
+
+fn connect(address: &str) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     // Small, so that what a test has not read yet is mostly still at the node.
     socket.set_recv_buffer_size(64 * 1024).expect("set");
     let address: SocketAddr = address.parse().expect("an address");
     socket.connect(&address.into()).expect("connected");
-    let mut stream = TcpStream::from(socket);
+    let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE)).expect("set");
-    let fields: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let head = format!("{method} {path} HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n{fields}\r\n");
-    stream.write_all(head.as_bytes()).expect("sent");
     stream
+}
+
+fn head(method: &str, path: &str, fields: &[(&str, &str)]) -> String {
+    let fields: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    format!("{method} {path} HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n{fields}\r\n")
 }
