@@ -61,6 +61,7 @@ impl Keeper {
                 Ok(Ok(connection)) => {
                     slot.hold(Ok(connection.clone()));
                     self.metrics.connected.inc();
+                    tracing::info!(neighbour = %self.neighbour.id, "connected to the neighbour");
                     let lived = timeout(self.config.idle_timeout, connection.closed()).await.is_err();
                     let reason = connection.closed().await;
                     self.metrics.connected.dec();
@@ -78,7 +79,8 @@ impl Keeper {
     }
 
     fn lost(&self, slot: &Slot, error: SourceError) {
-        tracing::debug!(neighbour = %self.neighbour.id, %error, "no connection to the neighbour");
+        // At most once for each pause, which grows: a dead neighbour does not fill the log.
+        tracing::info!(neighbour = %self.neighbour.id, %error, "no connection to the neighbour");
         if error.reason == Reason::Refused {
             self.metrics.refused_handshakes.inc();
         }

@@ -74,7 +74,7 @@ async fn connection(incoming: Incoming, server: Arc<Server>) {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
             server.metrics.refused_handshakes.inc();
-            return tracing::warn!(%from, %error, "a neighbour's handshake failed");
+            return tracing::debug!(%from, %error, "a neighbour's handshake failed");
         }
         Err(_) => return server.metrics.refused_handshakes.inc(),
     };
@@ -98,21 +98,25 @@ async fn streams(connection: &Connection, server: &Arc<Server>) {
 async fn serve(server: &Server, mut send: SendStream, mut recv: RecvStream) -> Served {
     let message = match timeout(server.request_timeout, recv.read_to_end(MAX_REQUEST_LEN)).await {
         Ok(Ok(message)) => message,
-        Ok(Err(quinn::ReadToEndError::TooLong)) => return refuse(&mut send, Status::Refused).await,
+        Ok(Err(quinn::ReadToEndError::TooLong)) => return refuse(server, &mut send, Status::Refused).await,
         Ok(Err(quinn::ReadToEndError::Read(_))) => return Served::Stopped,
         Err(_) => return Served::Stalled,
     };
-    let Ok(request) = Request::decode(&message) else { return refuse(&mut send, Status::Refused).await };
-    let Ok(_permit) = server.uploads.try_acquire() else { return refuse(&mut send, Status::Busy).await };
+    let Ok(request) = Request::decode(&message) else {
+        return refuse(server, &mut send, Status::Refused).await;
+    };
+    let Ok(_permit) = server.uploads.try_acquire() else {
+        return refuse(server, &mut send, Status::Busy).await;
+    };
     let Some(held) = server.store.lookup(&request.key, request.len, request.root) else {
-        return refuse(&mut send, Status::NotFound).await;
+        return refuse(server, &mut send, Status::NotFound).await;
     };
     let digests = match server.store.digests(&request.key, request.len, request.root).await {
         Ok(Some(digests)) => digests,
         // Evicted since the lookup.
-        Ok(None) => return refuse(&mut send, Status::NotFound).await,
+        Ok(None) => return refuse(server, &mut send, Status::NotFound).await,
         // Counted and logged by the store.
-        Err(_) => return refuse(&mut send, Status::Fault).await,
+        Err(_) => return refuse(server, &mut send, Status::Fault).await,
     };
     let upload = Upload { held, groups: request.groups(), bytes_out: server.metrics.bytes_out.clone() };
     upload.run(send, &digests, server.stall_timeout).await
@@ -163,10 +167,12 @@ fn abandon(send: &mut SendStream, outcome: Served) -> Served {
     outcome
 }
 
-async fn refuse(send: &mut SendStream, status: Status) -> Served {
-    match send.write_chunk(answer_head(status, &[])).await {
-        Ok(()) => finish(send, Served::Answered(status)),
-        Err(_) => Served::Stopped,
+/// A neighbour whose window is shut could otherwise keep its place for ever.
+async fn refuse(server: &Server, send: &mut SendStream, status: Status) -> Served {
+    match timeout(server.stall_timeout, send.write_chunk(answer_head(status, &[]))).await {
+        Ok(Ok(())) => finish(send, Served::Answered(status)),
+        Ok(Err(_)) => Served::Stopped,
+        Err(_) => abandon(send, Served::Stalled),
     }
 }
 
