@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use control_plane::config::{self, Config};
@@ -72,7 +73,7 @@ fn run(arguments: &Arguments) -> Outcome {
 fn serve(config: &Config) -> Outcome {
     telemetry::start_log(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let stop = async move {
             tokio::select! {
@@ -81,5 +82,8 @@ fn serve(config: &Config) -> Outcome {
             }
         };
         Ok(serve::run(config, stop).await?)
-    })
+    });
+    // Hashing a long film does not stop on request; its result is not needed any more.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    outcome
 }

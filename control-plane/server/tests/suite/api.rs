@@ -22,12 +22,18 @@ use crate::support::{Api, StandingClock, config, until};
 const NOW: u64 = 1_800_000_000;
 const DAY: u64 = 86_400;
 
-/// Tools that refuse every film: these tests are about the API.
-struct Refusing;
+/// Tools that refuse every film, or never come to an end: these tests are about the API.
+struct Refusing {
+    /// Films of this name are never looked into to the end.
+    stuck_at: &'static str,
+}
 
 impl Transcoder for Refusing {
-    fn probe<'a>(&'a self, _: &'a Path) -> BoxFuture<'a, Result<control::ladder::SourceFacts, ToolError>> {
+    fn probe<'a>(&'a self, film: &'a Path) -> BoxFuture<'a, Result<control::ladder::SourceFacts, ToolError>> {
         Box::pin(async {
+            if film.ends_with(self.stuck_at) {
+                std::future::pending::<()>().await;
+            }
             Err(ToolError { tool: "ffprobe", detail: "this is no film".to_owned(), permanent: true })
         })
     }
@@ -60,12 +66,14 @@ async fn world(more: &str) -> World {
     let state = RedbState::open(&config.state.path).expect("a state file");
     state.put(&records::published("bbb")).await.expect("a title");
     drop(state);
-    std::fs::write(config.mezzanine.path.join("film.mp4"), "not really").expect("written");
+    for film in ["film.mp4", "endless.mp4"] {
+        std::fs::write(config.mezzanine.path.join(film), "not really").expect("written");
+    }
     let clock = StandingClock::at(NOW);
     let outside = Outside {
         clock: clock.clone(),
         entropy: Arc::new(SystemEntropy::new()),
-        transcoder: Arc::new(Refusing),
+        transcoder: Arc::new(Refusing { stuck_at: "endless.mp4" }),
     };
     let key = std::fs::read_to_string(&config.keys.operator).expect("a key file");
     let key = OperatorKey::parse(&key).expect("a key").bearer();
@@ -305,6 +313,32 @@ async fn a_title_that_fails_can_be_tried_again() {
     world.running.stop().await;
 }
 
+/// One ingest runs and none may wait: the same order again is no second one, another title is told to come back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_more_than_may_wait() {
+    let world = world("[ingest]\nparallel = 1\nmax_waiting = 0").await;
+    let endless = |title: &str| json!({ "title": title, "name": "A film", "source": "endless.mp4" });
+    let clients = (0..10).map(|_| {
+        let (api, order) = (world.api.clone(), endless("one"));
+        tokio::spawn(async move { api.post("/v1/titles", &order).await })
+    });
+    let mut packages = std::collections::BTreeSet::new();
+    for client in clients.collect::<Vec<_>>() {
+        let answer = client.await.expect("no panic");
+        match answer.status {
+            202 => drop(packages.insert(answer.json()["package"].to_string())),
+            // Before the first one's record stood there was no room for a second.
+            status => assert_eq!((status, answer.code()), (429, "overloaded".to_owned())),
+        }
+    }
+    assert_eq!(packages.len(), 1, "one title, one package");
+    let other = world.api.post("/v1/titles", &endless("two")).await;
+    assert_eq!((other.status, other.code()), (429, "overloaded".to_owned()));
+    assert!(other.headers.contains_key("retry-after"));
+    assert_eq!(world.api.get("/v1/titles/two").await.status, 404, "nothing was recorded");
+    world.running.stop().await;
+}
+
 #[tokio::test]
 async fn the_page_and_its_player() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
@@ -342,7 +376,7 @@ async fn a_start_that_cannot_be_says_why() {
     let outside = || Outside {
         clock: StandingClock::at(NOW),
         entropy: Arc::new(SystemEntropy::new()),
-        transcoder: Arc::new(Refusing),
+        transcoder: Arc::new(Refusing { stuck_at: "endless.mp4" }),
     };
     let why = async |config: &control_plane::config::Config| match start(config, outside()).await {
         Ok(_) => "it started".to_owned(),

@@ -23,7 +23,7 @@ use media::{ByteRange, Digest, PackageId, TitleId};
 use tokio::sync::Notify;
 
 use crate::films::{Stores, clip, objects, order, settled};
-use crate::support::tools;
+use crate::support::{tools, until};
 
 /// Dies at one touch of the world.
 struct Fate {
@@ -205,28 +205,34 @@ fn world(stores: &Stores, tools: &Arc<Remembered>, fate: &Arc<Fate>) -> World {
     }
 }
 
-/// Runs the clip's ingest with a world that dies at one touch, then again with one that does not. Returns the
-/// objects that stand, how many touches the first run had, and whether it died.
-async fn story(
-    data: &Path,
-    mezzanine: &Path,
-    tools: &Arc<Remembered>,
-    dies_at: u64,
-) -> (BTreeMap<String, Digest>, u64, bool) {
+/// How one ingest went.
+struct Story {
+    died: bool,
+    /// Touches of the first run.
+    touches: u64,
+    /// What stood in the package store when the first run ended, and whether viewers were sent there.
+    left: BTreeMap<String, Digest>,
+    left_published: bool,
+    /// What stands in the end.
+    stands: BTreeMap<String, Digest>,
+}
+
+/// Runs the clip's ingest with a world that dies at one touch, then again with one that does not.
+async fn story(data: &Path, mezzanine: &Path, tools: &Arc<Remembered>, dies_at: u64) -> Story {
     let fate = Fate::at(dies_at);
-    let (stores, died) = {
-        let stores = Stores::open(data, mezzanine).await;
-        let ingests = stores.ingests(world(&stores, tools, &fate));
-        let entry = stores.state.put(&order()).await.expect("recorded");
-        ingests.start(entry, ingests.reserve().expect("room"));
-        let died = tokio::select! {
-            () = fate.died.notified() => true,
-            _ = settled(stores.state.as_ref()) => false,
-        };
-        ingests.stop().await;
-        (stores, died)
+    let stores = Stores::open(data, mezzanine).await;
+    let ingests = stores.ingests(world(&stores, tools, &fate));
+    let entry = stores.state.put(&order()).await.expect("recorded");
+    ingests.start(entry, ingests.reserve().expect("room"));
+    let died = tokio::select! {
+        () = fate.died.notified() => true,
+        () = until("the end", async || ingests.idle().then_some(())) => false,
     };
-    drop(stores);
+    ingests.stop().await;
+    let mut left = objects(&data.join("packages"));
+    left.retain(|path, _| !path.starts_with(".staging"));
+    drop((ingests, stores));
+
     let stores = Stores::open(data, mezzanine).await;
     let before = stores.state.get(&order().title).await.expect("the records").expect("the order");
     let ingests = stores.ingests(world(&stores, tools, &Fate::at(u64::MAX)));
@@ -239,11 +245,14 @@ async fn story(
     let ends = events.iter().filter(|event| matches!(event, Event::Done { .. })).count();
     assert_eq!((events.len(), ends), (7, 6), "each effect ended once: {events:?}");
     assert!(!stores.work.join("0000000000000007").exists(), "touch {dies_at}: no work files are left");
-    (objects(&data.join("packages")), fate.touches.load(Ordering::SeqCst), died)
+    let stands = objects(&data.join("packages"));
+    let touches = fate.touches.load(Ordering::SeqCst);
+    Story { died, touches, left, left_published: before.published.is_some(), stands }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wherever_it_dies_it_publishes_once() {
+    const INDEX: &str = "clip/0000000000000007/index.weir";
     let Some(tools) = tools() else { return };
     let directory = tempfile::tempdir().expect("a directory");
     let mezzanine = directory.path().join("mezzanine");
@@ -251,17 +260,22 @@ async fn wherever_it_dies_it_publishes_once() {
     let tools = Arc::new(Remembered { tools, memory: directory.path().join("memory") });
     let run = async |n: u64| story(&directory.path().join(format!("run-{n}")), &mezzanine, &tools, n).await;
     // The first run fills the tools' memory, the second counts the touches.
-    let (undisturbed, ..) = run(u64::MAX).await;
-    assert!(undisturbed.len() > 10 && undisturbed.contains_key("clip/0000000000000007/index.weir"));
-    let (again, touches, died) = run(u64::MAX - 1).await;
-    assert!(!died && again == undisturbed);
+    let undisturbed = run(u64::MAX).await.stands;
+    assert!(undisturbed.len() > 10 && undisturbed.contains_key(INDEX));
+    let again = run(u64::MAX - 1).await;
+    assert!(!again.died && again.stands == undisturbed && again.left == undisturbed);
+    let touches = again.touches;
     assert!(touches > 60, "{touches} touches");
     // They wait for the disk most of the time, so several at once are quicker.
     let stories =
         stream::iter(0..touches).map(async |dies_at| (dies_at, run(dies_at).await)).buffer_unordered(8);
-    let check = async |(dies_at, (stands, _, died)): (u64, (BTreeMap<_, _>, u64, bool))| {
+    let check = async |(dies_at, story): (u64, Story)| {
+        let Story { died, left, left_published, stands, .. } = story;
         assert!(died, "touch {dies_at} of {touches}");
         assert!(stands == undisturbed, "killed at touch {dies_at} of {touches}: {stands:#?}");
+        let whole = left == undisturbed;
+        assert!(whole || !left.contains_key(INDEX), "touch {dies_at}: half a package can be seen: {left:#?}");
+        assert!(whole || !left_published, "touch {dies_at}: viewers are sent to half a package: {left:#?}");
     };
     stories.for_each(check).await;
 }
