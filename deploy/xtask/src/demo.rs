@@ -6,8 +6,8 @@
 mod captions;
 pub(crate) mod check;
 mod live;
-mod origin;
-mod package;
+pub(crate) mod origin;
+pub(crate) mod package;
 pub(crate) mod world;
 
 use std::path::Path;

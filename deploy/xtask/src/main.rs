@@ -11,6 +11,7 @@ mod layers;
 mod licences;
 mod metadata;
 mod metrics;
+mod prove;
 mod setup;
 mod shell;
 mod suite;
@@ -41,6 +42,12 @@ enum Command {
     },
     /// Take a real film in, rent it, and play it through the gateway
     Demo(demo::Options),
+    /// Prove a claim that the test suite has no time for
+    Prove {
+        /// Which; several may be named
+        #[arg(value_enum, required = true)]
+        proofs: Vec<prove::Proof>,
+    },
     /// Compare the crates with the table of allowed arrows
     Layers,
     /// Check small habits: file lengths, reasons, leftovers
@@ -64,6 +71,7 @@ fn perform(command: Command) -> Outcome {
         Command::Setup => setup::run(&setup::Tool::ALL),
         Command::Test { quick } => suite::run(quick),
         Command::Demo(options) => demo::run(&options),
+        Command::Prove { proofs } => prove::run(&proofs),
         Command::Layers => layers::run(&Metadata::read()?),
         Command::Tidy => tidy::run(&Metadata::read()?),
         Command::Licences => licences::run(&Metadata::read()?),

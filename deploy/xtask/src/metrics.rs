@@ -59,9 +59,10 @@ impl Metrics {
         self.sum("weir_engine_bytes_total")
     }
 
-    /// Bytes bought from sources.
+    /// Bytes bought from sources. The shelf is the node's own disk, where it keeps signed indexes.
     pub(crate) fn upstream(&self) -> u64 {
-        self.sum("weir_sourcing_bytes_total")
+        const BYTES: &str = "weir_sourcing_bytes_total";
+        self.sum(BYTES) - self.of(BYTES, "source", "shelf")
     }
 
     /// What was not spent, in picodollars: every delivered byte at CloudFront's list price, less what the
@@ -97,6 +98,7 @@ mod tests {
         weir_engine_bytes_total{outcome=\"filled\"} 1000000000\n\
         weir_engine_bytes_total{outcome=\"disk\"} 0\n\
         weir_sourcing_bytes_total{source=\"s3\"} 1000000000\n\
+        weir_sourcing_bytes_total{source=\"shelf\"} 5000\n\
         weir_sourcing_spend_picodollars_total{source=\"s3\"} 20000000000\n\
         weir_up 1\n";
 

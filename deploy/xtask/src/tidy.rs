@@ -68,7 +68,7 @@ pub(crate) fn run(metadata: &Metadata) -> Outcome {
     }
     complaints.extend(promises(&root()));
     complaints.extend(crates(metadata));
-    let left = apply(complaints, &exceptions()?);
+    let left = apply(&complaints, &exceptions()?);
     if !left.is_empty() {
         return Err(Failure::new(left.join("\n")));
     }
@@ -83,7 +83,7 @@ fn exceptions() -> Outcome<Vec<Exception>> {
     Ok(read.exception)
 }
 
-fn apply(complaints: Vec<Complaint>, exceptions: &[Exception]) -> Vec<String> {
+fn apply(complaints: &[Complaint], exceptions: &[Exception]) -> Vec<String> {
     let covers = |e: &Exception, c: &Complaint| e.path == c.path && e.rule == c.rule && !e.reason.is_empty();
     let useless = exceptions.iter().filter(|e| !complaints.iter().any(|c| covers(e, c)));
     let useless = useless.map(|e| format!(".config/tidy.toml: no longer needed: {} {}", e.path, e.rule));
@@ -152,14 +152,14 @@ mod tests {
     #[test]
     fn exceptions_cover_and_shrink() {
         let one = || vec![complaint("a.rs", "length")];
-        assert!(apply(one(), &[exception("a.rs", "length", "a table")]).is_empty());
+        assert!(apply(&one(), &[exception("a.rs", "length", "a table")]).is_empty());
         assert_eq!(
-            apply(one(), &[exception("a.rs", "length", "")]).len(),
+            apply(&one(), &[exception("a.rs", "length", "")]).len(),
             2,
             "an exception gives its reason"
         );
-        assert_eq!(apply(one(), &[exception("a.rs", "tab", "a table")]).len(), 2);
-        assert_eq!(apply(vec![], &[exception("a.rs", "length", "a table")]).len(), 1);
+        assert_eq!(apply(&one(), &[exception("a.rs", "tab", "a table")]).len(), 2);
+        assert_eq!(apply(&[], &[exception("a.rs", "length", "a table")]).len(), 1);
     }
 
     #[test]

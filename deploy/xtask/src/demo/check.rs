@@ -1,5 +1,6 @@
 //! `--check`: plays the film, compares every delivered byte, and says one line for each fact.
 
+use super::origin::Origin;
 use super::package::{Package, Piece, Rendition};
 use super::{Playing, TITLE};
 use crate::clock::Stopwatch;
@@ -14,19 +15,28 @@ const LENGTH_SLACK_MS: u64 = 500;
 
 /// Counts facts while it prints them.
 #[derive(Debug, Default)]
-struct Facts {
+pub(crate) struct Facts {
     good: u32,
     bad: u32,
 }
 
 impl Facts {
-    fn add(&mut self, good: bool, name: &str, figure: impl std::fmt::Display) {
+    /// One fact and its figure.
+    pub(crate) fn add(&mut self, good: bool, name: &str, figure: impl std::fmt::Display) {
         term::fact(good, name, figure);
         if good {
             self.good += 1;
         } else {
             self.bad += 1;
         }
+    }
+
+    /// # Errors
+    /// At least one fact did not hold.
+    pub(crate) fn finish(self) -> Outcome {
+        let Self { good, bad } = self;
+        term::say(format_args!("{good} facts hold, {bad} do not"));
+        if bad == 0 { Ok(()) } else { Err(Failure::new("not everything is as promised")) }
     }
 }
 
@@ -54,9 +64,8 @@ pub(crate) fn run(playing: Playing) -> Outcome {
     facts.add(metrics.upstream() < metrics.delivered(), "the bill", saved);
     let stopped = playing.world.stop();
     facts.add(stopped.is_ok(), "both programs drain and stop on SIGTERM", verdict(&stopped));
-    let Facts { good, bad } = facts;
-    term::say(format_args!("{good} facts hold, {bad} do not ({})", term::seconds(watch.elapsed())));
-    if bad == 0 { Ok(()) } else { Err(Failure::new("not everything is as promised")) }
+    term::say(format_args!("    checked in {}", term::seconds(watch.elapsed())));
+    facts.finish()
 }
 
 fn verdict(outcome: &Outcome) -> String {
@@ -89,7 +98,7 @@ fn ladder(facts: &mut Facts, playing: &Playing) -> Outcome {
 }
 
 /// `http://host/p/<token>` and the token.
-fn token_of(url: &str) -> Outcome<(&str, &str)> {
+pub(crate) fn token_of(url: &str) -> Outcome<(&str, &str)> {
     let start = url.find("/p/").map(|at| at + 3).ok_or_else(|| Failure::new(format!("no token in {url}")))?;
     let end = url[start..].find('/').map_or(url.len(), |at| start + at);
     Ok((&url[..end], &url[start..end]))
@@ -156,7 +165,7 @@ fn plays(facts: &mut Facts, playing: &Playing, package: &Package) -> Outcome {
     // the halves it was left with, from a plain file as from here.
     let whole = play(&playing.url, &["-map", "0:v", "-map", "0:a", "-c", "copy"])?;
     facts.add(whole.complaints.is_empty(), "the multivariant playlist plays", &whole);
-    if let Some(given) = playing.world.given_by_origin() {
+    if let Some(given) = playing.world.origin().map(Origin::given) {
         let bought = Metrics::read(&playing.world.admin)?.upstream();
         facts.add(
             given == bought,
@@ -196,7 +205,7 @@ fn play(url: &str, how: &[&str]) -> Outcome<Played> {
     let result = call.args(how).args(["-f", "null", "-"]).finish()?;
     let last = |name: &str| {
         let lines = result.out.lines().filter_map(|line| line.strip_prefix(name));
-        lines.filter_map(|value| value.trim().parse::<u64>().ok()).last().unwrap_or(0)
+        lines.filter_map(|value| value.trim().parse::<u64>().ok()).next_back().unwrap_or(0)
     };
     let complaints =
         if result.good { result.err.trim().to_owned() } else { format!("{} {}", result.status, result.err) };

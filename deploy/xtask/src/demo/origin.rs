@@ -1,25 +1,37 @@
 //! A plain HTTP origin on a folder: what any static file server with ranges would be. It counts what it gave,
-//! so that a proof can compare the gateway's own figures with the other side's.
+//! so that a proof can compare the gateway's own figures with the other side's, and it can be told to be slow.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::clock::nap;
 use crate::failure::{Context, Outcome};
 use crate::http;
 
 /// An idle connection is closed after this.
 const IDLE: Duration = Duration::from_secs(60);
+/// A slow origin sends so many bytes, then waits.
+const SLOW_PIECE: u64 = 16 * 1024;
 
 /// A running origin. It ends with the toolbox.
 #[derive(Debug, Clone)]
 pub(crate) struct Origin {
     pub(crate) address: SocketAddr,
-    given: Arc<AtomicU64>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    given: AtomicU64,
+    /// Bytes per second of each connection; 0 is as fast as it goes.
+    pace: AtomicU64,
+    /// Path and first byte of every request that got a body, in order.
+    asked: Mutex<Vec<(String, u64)>>,
 }
 
 impl Origin {
@@ -27,7 +39,7 @@ impl Origin {
     pub(crate) fn start(folder: &Path) -> Outcome<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").doing("the origin's port")?;
         let address = listener.local_addr().doing("the origin's port")?;
-        let origin = Self { address, given: Arc::default() };
+        let origin = Self { address, counts: Arc::default() };
         let (served, folder) = (origin.clone(), folder.to_owned());
         std::thread::spawn(move || {
             for socket in listener.incoming().flatten() {
@@ -41,7 +53,23 @@ impl Origin {
 
     /// Body bytes sent so far.
     pub(crate) fn given(&self) -> u64 {
-        self.given.load(Ordering::Relaxed)
+        self.counts.given.load(Ordering::Relaxed)
+    }
+
+    /// How many requests got a body.
+    pub(crate) fn bodies(&self) -> usize {
+        self.counts.asked.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// How many requests asked for bytes of this object from this byte on.
+    pub(crate) fn asked(&self, path: &str, start: u64) -> usize {
+        let asked = self.counts.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.iter().filter(|(known, first)| known == path && *first == start).count()
+    }
+
+    /// From now on each connection carries so many bytes per second; 0 takes the limit away.
+    pub(crate) fn pace(&self, bytes_per_second: u64) {
+        self.counts.pace.store(bytes_per_second, Ordering::Relaxed);
     }
 
     fn serve(&self, socket: &TcpStream, folder: &Path) -> Outcome {
@@ -62,43 +90,36 @@ impl Origin {
             return send(socket, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
         };
         let total = file.metadata().doing(target)?.len();
-        let (start, len) = match range.map(|range| slice(range, total)) {
-            None => {
-                send(
-                    socket,
-                    &format!("HTTP/1.1 200 OK\r\nContent-Length: {total}\r\nAccept-Ranges: bytes\r\n\r\n"),
-                )?;
-                (0, total)
-            }
-            Some(Some((start, len))) => {
-                let end = start + len - 1;
-                send(
-                    socket,
-                    &format!(
-                        "HTTP/1.1 206 Partial Content\r\nContent-Length: {len}\r\n\
-                     Content-Range: bytes {start}-{end}/{total}\r\n\r\n"
-                    ),
-                )?;
-                (start, len)
-            }
-            Some(None) => {
-                return send(
-                    socket,
-                    &format!(
-                        "HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\n\
-                     Content-Range: bytes */{total}\r\n\r\n"
-                    ),
-                );
-            }
-        };
-        if method == "HEAD" {
-            return Ok(());
-        }
+        let (head, body) = head(range, total);
+        send(socket, &head)?;
+        let Some((start, len)) = body.filter(|_| method != "HEAD") else { return Ok(()) };
         file.seek(SeekFrom::Start(start)).doing(target)?;
-        let sent = std::io::copy(&mut file.take(len), &mut socket).doing(target)?;
-        self.given.fetch_add(sent, Ordering::Relaxed);
+        self.counts.asked.lock().unwrap_or_else(PoisonError::into_inner).push((target.to_owned(), start));
+        let mut left = len;
+        while left > 0 {
+            let pace = self.counts.pace.load(Ordering::Relaxed);
+            let piece = if pace == 0 { left } else { left.min(SLOW_PIECE) };
+            let sent = std::io::copy(&mut (&mut file).take(piece), &mut socket).doing(target)?;
+            self.counts.given.fetch_add(sent, Ordering::Relaxed);
+            left -= piece;
+            nap(Duration::from_micros((piece * 1_000_000).checked_div(pace).unwrap_or(0)));
+        }
         Ok(())
     }
+}
+
+/// The answer's head, and start and length of its body.
+fn head(range: Option<&str>, total: u64) -> (String, Option<(u64, u64)>) {
+    let (status, content_range, body) = match range.map(|range| slice(range, total)) {
+        None => ("200 OK", String::new(), Some((0, total))),
+        Some(Some((start, len))) => {
+            let content_range = format!("Content-Range: bytes {start}-{}/{total}\r\n", start + len - 1);
+            ("206 Partial Content", content_range, Some((start, len)))
+        }
+        Some(None) => ("416 Range Not Satisfiable", format!("Content-Range: bytes */{total}\r\n"), None),
+    };
+    let length = body.map_or(0, |(_, len)| len);
+    (format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{content_range}\r\n"), body)
 }
 
 fn send(mut socket: &TcpStream, head: &str) -> Outcome {

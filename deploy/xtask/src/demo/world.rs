@@ -75,12 +75,12 @@ impl World {
         write_config(
             home,
             "control-plane",
-            control_plane(home, ports.api, "http://127.0.0.1:1", &upstream)?,
+            &control_plane(home, ports.api, "http://127.0.0.1:1", &upstream)?,
         )?;
         program("weir-control-plane", home, "control-plane")?.arg("init").quiet()?;
         let (gateway, viewer, admin) = start_gateway(home, ports, &upstream)?;
         let base_url = format!("http://{viewer}");
-        write_config(home, "control-plane", control_plane(home, ports.api, &base_url, &upstream)?)?;
+        write_config(home, "control-plane", &control_plane(home, ports.api, &base_url, &upstream)?)?;
         let call = program("weir-control-plane", home, "control-plane")?;
         let mut control_plane = call.start(&log(home, "control-plane"))?;
         let api = ready(&mut control_plane, &ready_file(home, "control-plane"), "api")?;
@@ -123,16 +123,17 @@ impl World {
         }
     }
 
-    /// Body bytes that left the origin, by its own count; none where the other side does not count.
-    pub(crate) fn given_by_origin(&self) -> Option<u64> {
+    /// The plain HTTP origin, where there is one.
+    pub(crate) fn origin(&self) -> Option<&Origin> {
         match &self.upstream {
-            Upstream::Http(origin) => Some(origin.given()),
+            Upstream::Http(origin) => Some(origin),
             Upstream::Directory | Upstream::S3(..) => None,
         }
     }
 
     pub(crate) fn still_there(&mut self) -> Outcome {
         self.control_plane.still_there()?;
+        self.upstream.still_there()?;
         self.gateway.as_mut().map_or(Ok(()), Running::still_there)
     }
 
@@ -172,10 +173,17 @@ impl Upstream {
             SourceKind::Http => Origin::start(&home.join("data/packages")).map(Self::Http),
         }
     }
+
+    fn still_there(&mut self) -> Outcome {
+        match self {
+            Self::S3(running, _) => running.still_there(),
+            Self::Directory | Self::Http(_) => Ok(()),
+        }
+    }
 }
 
 fn start_gateway(home: &Path, ports: Ports, upstream: &Upstream) -> Outcome<(Running, String, String)> {
-    write_config(home, "gateway", gateway(home, ports, upstream)?)?;
+    write_config(home, "gateway", &gateway(home, ports, upstream)?)?;
     let mut running = program("weir-gateway", home, "gateway")?.start(&log(home, "gateway"))?;
     let file = ready_file(home, "gateway");
     let viewer = ready(&mut running, &file, "viewer")?;
@@ -220,12 +228,12 @@ fn example(name: &str) -> Outcome<Table> {
     text.parse().doing(path.display())
 }
 
-fn write_config(home: &Path, name: &str, config: Table) -> Outcome {
+fn write_config(home: &Path, name: &str, config: &Table) -> Outcome {
     let ready = ready_file(home, name);
     if ready.exists() {
         std::fs::remove_file(&ready).doing(ready.display())?;
     }
-    let text = toml::to_string(&config).doing(name)?;
+    let text = toml::to_string(config).doing(name)?;
     std::fs::write(home.join(name).with_extension("toml"), text).doing(name)
 }
 
