@@ -3,10 +3,11 @@
 //! The same package selection (`--workspace --all-targets`) everywhere, so that cargo builds each crate once.
 //! A failed step does not hide the next: all are run and the list at the end tells which failed.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::clock::Stopwatch;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Context, Failure, Outcome};
 use crate::metadata::Metadata;
 use crate::setup::{self, Tool};
 use crate::shell::{Call, root};
@@ -32,7 +33,7 @@ const THOROUGH: &[(&str, Work)] = &[
     ("doc tests", || cargo(&["test", "--workspace", "--doc", "--locked", "--quiet"])),
     ("docs", docs),
     ("fuzz", fuzz),
-    ("programs", || demo::build()),
+    ("programs", || cargo(&["build", "--workspace", "--all-targets", "--locked"])),
     ("proof: a film plays", demo::short_proof),
 ];
 
@@ -90,23 +91,33 @@ fn docs() -> Outcome {
     call.env("RUSTDOCFLAGS", "-D warnings").run()
 }
 
-/// The targets are found by their files, so that a new one is run from its first day.
+/// The targets are found by their files, so that a new one is run from its first day. What the fuzzer finds
+/// stays in `target`, so that the next run goes on from there.
 fn fuzz() -> Outcome {
     let home = root().join("tests/fuzz");
-    let mut targets: Vec<String> = Vec::new();
-    let entries =
-        std::fs::read_dir(home.join("fuzz_targets")).map_err(|error| Failure::new(format!("{error}")))?;
-    for entry in entries.flatten() {
-        let path = entry.path();
+    let targets = fuzz_targets(&home.join("fuzz_targets"))?;
+    let cargo =
+        |what: &str| Call::new("cargo").args([what, "--release", "--locked", "--quiet"]).folder(&home);
+    cargo("build").run()?;
+    for target in &targets {
+        term::say(format_args!("    {target}: {FUZZ_SECONDS} s"));
+        let found = root().join("target/fuzz/corpus").join(target);
+        std::fs::create_dir_all(&found).doing(found.display())?;
+        let seeds = Some(home.join("corpus").join(target)).filter(|seeds| seeds.is_dir());
+        let call = cargo("run").args(["--bin", target, "--"]).arg(&found).args(seeds);
+        call.arg(format!("-max_total_time={FUZZ_SECONDS}")).quiet()?;
+    }
+    term::say(format_args!("fuzz: {} targets", targets.len()));
+    Ok(())
+}
+
+fn fuzz_targets(folder: &Path) -> Outcome<Vec<String>> {
+    let mut targets = Vec::new();
+    for entry in std::fs::read_dir(folder).doing(folder.display())? {
+        let path = entry.doing(folder.display())?.path();
         let name = path.file_stem().map(|name| name.to_string_lossy().into_owned());
         targets.extend(name.filter(|_| path.extension().is_some_and(|extension| extension == "rs")));
     }
     targets.sort();
-    for target in &targets {
-        term::say(format_args!("    {target}: {FUZZ_SECONDS} s"));
-        let call = Call::new("cargo").args(["run", "--quiet", "--release", "--bin", target, "--"]);
-        call.arg(format!("-max_total_time={FUZZ_SECONDS}")).folder(&home).quiet()?;
-    }
-    term::say(format_args!("fuzz: {} targets", targets.len()));
-    Ok(())
+    Ok(targets)
 }
