@@ -60,7 +60,9 @@ fn main() -> std::process::ExitCode {
     match perform(Arguments::parse().command) {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(failure) => {
-            term::complain(&failure);
+            if !failure.is_told() {
+                term::complain(&failure);
+            }
             std::process::ExitCode::FAILURE
         }
     }

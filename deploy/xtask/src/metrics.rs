@@ -44,7 +44,7 @@ impl Metrics {
     }
 
     /// Each value of a label with its figure, zeros left out.
-    pub(crate) fn by(&self, name: &str, label: &str) -> Vec<(String, u64)> {
+    fn by(&self, name: &str, label: &str) -> Vec<(String, u64)> {
         let start = format!("{label}=\"");
         let samples = self.0.iter().filter(|sample| sample.name == name && sample.value > 0.0);
         let value = |sample: &Sample| {
@@ -59,10 +59,16 @@ impl Metrics {
         self.sum("weir_engine_bytes_total")
     }
 
-    /// Bytes bought from sources. The shelf is the node's own disk, where it keeps signed indexes.
+    /// Bytes bought, by source. The shelf is the node's own disk, where it keeps signed indexes.
+    pub(crate) fn bought(&self) -> Vec<(String, u64)> {
+        let mut sources = self.by("weir_sourcing_bytes_total", "source");
+        sources.retain(|(source, _)| source != "shelf");
+        sources
+    }
+
+    /// Bytes bought from all sources.
     pub(crate) fn upstream(&self) -> u64 {
-        const BYTES: &str = "weir_sourcing_bytes_total";
-        self.sum(BYTES) - self.of(BYTES, "source", "shelf")
+        self.bought().iter().map(|(_, bytes)| bytes).sum()
     }
 
     /// What was not spent, in picodollars: every delivered byte at CloudFront's list price, less what the

@@ -55,7 +55,7 @@ pub(crate) fn run(quick: bool) -> Outcome {
     done.iter().for_each(report);
     let failed = done.iter().filter(|done| done.failure.is_some()).count();
     term::say(format_args!("{} passed, {failed} failed", done.len() - failed));
-    if failed == 0 { Ok(()) } else { Err(Failure::new("not everything holds")) }
+    if failed == 0 { Ok(()) } else { Err(Failure::told()) }
 }
 
 /// The tests run real tools; only the long proof needs the film.

@@ -24,7 +24,7 @@ pub(super) fn watch(mut playing: Playing) -> Outcome {
 
 fn text(metrics: &Metrics) -> String {
     let outcome = |name| term::bytes(metrics.of("weir_engine_bytes_total", "outcome", name));
-    let sources = metrics.by("weir_sourcing_bytes_total", "source");
+    let sources = metrics.bought();
     let sources: Vec<String> =
         sources.iter().map(|(id, bytes)| format!("{id} {}", term::bytes(*bytes))).collect();
     let sources = if sources.is_empty() { "nothing yet".to_owned() } else { sources.join(", ") };
