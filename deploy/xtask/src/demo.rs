@@ -82,7 +82,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
     let length = if options.full { None } else { Some(60) };
     let playing = prepare(&home, options.source, Ports::from_base(options.port_base), length)?;
     if options.check {
-        return check::run(playing);
+        return check::run(playing).map(drop);
     }
     invite(&playing);
     live::watch(playing)
@@ -100,7 +100,7 @@ pub(crate) fn build() -> Outcome {
 pub(crate) fn short_proof() -> Outcome {
     let home = root().join("target/proof");
     empty(&home)?;
-    check::run(prepare(&home, SourceKind::Directory, Ports::from_base(0), Some(20))?)
+    check::run(prepare(&home, SourceKind::Directory, Ports::from_base(0), Some(20))?).map(drop)
 }
 
 /// An empty folder.

@@ -6,6 +6,7 @@
 mod herd;
 mod kill;
 mod players;
+mod sources;
 
 use std::path::PathBuf;
 
@@ -23,6 +24,8 @@ pub(crate) enum Proof {
     Players,
     /// A thousand viewers of one cold segment cost one upstream fetch
     Herd,
+    /// The same film from a directory, an S3-compatible server and an HTTP origin is the same to the byte
+    Sources,
     /// Killed in mid-fill and restarted, the gateway serves what it had without upstream reads
     Kill,
 }
@@ -39,6 +42,7 @@ pub(crate) fn run(proofs: &[Proof]) -> Outcome {
             Proof::Players => players::run()?,
             Proof::Herd => herd::run()?,
             Proof::Kill => kill::run()?,
+            Proof::Sources => sources::run()?,
         }
     }
     Ok(())

@@ -40,11 +40,11 @@ impl Facts {
     }
 }
 
-/// Checks everything and stops the programs.
+/// Checks everything, stops the programs, and returns one hash of everything that was delivered.
 ///
 /// # Errors
 /// At least one fact is not as promised, or a program or tool failed.
-pub(crate) fn run(playing: Playing) -> Outcome {
+pub(crate) fn run(playing: Playing) -> Outcome<String> {
     term::step("checking");
     let watch = Stopwatch::start();
     let mut facts = Facts::default();
@@ -53,7 +53,7 @@ pub(crate) fn run(playing: Playing) -> Outcome {
     tokens(&mut facts, &playing, &package)?;
     plays(&mut facts, &playing, &package)?;
     answers(&mut facts, &playing, &package)?;
-    hashes(&mut facts, &playing, &package)?;
+    let delivered = hashes(&mut facts, &playing, &package)?;
     let metrics = Metrics::read(&playing.world.admin)?;
     let saved = format!(
         "{} delivered, {} bought, {} saved against 0.085 USD/GB",
@@ -65,7 +65,8 @@ pub(crate) fn run(playing: Playing) -> Outcome {
     let stopped = playing.world.stop();
     facts.add(stopped.is_ok(), "both programs drain and stop on SIGTERM", verdict(&stopped));
     term::say(format_args!("    checked in {}", term::seconds(watch.elapsed())));
-    facts.finish()
+    facts.finish()?;
+    Ok(delivered)
 }
 
 fn verdict(outcome: &Outcome) -> String {
@@ -245,19 +246,16 @@ fn answers(facts: &mut Facts, playing: &Playing, package: &Package) -> Outcome {
 }
 
 /// Every object of the package through the playback URL, compared with the published bytes.
-fn hashes(facts: &mut Facts, playing: &Playing, package: &Package) -> Outcome {
+fn hashes(facts: &mut Facts, playing: &Playing, package: &Package) -> Outcome<String> {
     let (base, _) = token_of(&playing.url)?;
     let mut all = compare(facts, base, package, "main", std::iter::once(&package.main))?;
     for rendition in &package.renditions {
         all.extend(compare(facts, base, package, &rendition.id, rendition.pieces())?);
     }
     // The same film from another source gives the same line.
-    facts.add(
-        true,
-        "sha256 of everything delivered",
-        digest::sha256(all.concat().as_bytes()).doing("hashing")?,
-    );
-    Ok(())
+    let everything = digest::sha256(all.concat().as_bytes()).doing("hashing")?;
+    facts.add(true, "sha256 of everything delivered", &everything);
+    Ok(everything)
 }
 
 /// Fetches and compares; returns the hashes of what was delivered.
