@@ -21,6 +21,8 @@ pub(crate) enum Refusal {
     HeadTooLarge,
     /// No such path here.
     NoSuchPath,
+    /// There is no token where one belongs.
+    NoToken,
     /// The token does not open this.
     Token(TokenError),
     /// `If-Match` names another version.
@@ -93,6 +95,7 @@ impl Refusal {
             Self::NoSuchPath,
             Self::Precondition,
             Self::Range,
+            Self::NoToken,
         ];
         let framing = Framing::ALL.into_iter().map(Self::Framing);
         let tokens = TokenError::ALL.into_iter().map(Self::Token);
@@ -120,6 +123,12 @@ impl Refusal {
                 row(status, "head-too-large", "too many bytes of header fields", MALFORMED)
             }
             Self::NoSuchPath => row(StatusCode::NOT_FOUND, "no-such-path", "nothing is here", DENIED),
+            Self::NoToken => row(
+                StatusCode::FORBIDDEN,
+                "missing-token",
+                "the path has no token; ask for a session",
+                DENIED,
+            ),
             Self::Precondition => {
                 row(StatusCode::PRECONDITION_FAILED, "precondition", "this is another version", DENIED)
             }
@@ -238,6 +247,7 @@ mod tests {
         check(Refusal::Method, 405, false, None);
         check(Refusal::HeadTooLarge, 431, true, None);
         check(Refusal::Token(TokenError::Expired), 403, false, None);
+        check(Refusal::NoToken, 403, false, None);
         check(Refusal::NoSuchPath, 404, false, None);
         check(Refusal::Precondition, 412, false, None);
         check(Refusal::Range, 416, false, None);

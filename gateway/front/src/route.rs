@@ -9,6 +9,8 @@ use media::key::Extension;
 pub(crate) enum Route<'a> {
     /// `/p/<token>/<title>/<package>/...`
     Media { token: &'a str, key: SegmentKey, extension: Extension },
+    /// The place of the token is empty or left out: refused as such, so that nobody takes it for a lost film.
+    Tokenless,
     /// `/healthz`
     Health,
 }
@@ -18,10 +20,11 @@ pub(crate) fn route(path: &str) -> Option<Route<'_>> {
     if path == "/healthz" {
         return Some(Route::Health);
     }
-    let (token, key) = path.strip_prefix("/p/")?.split_once('/')?;
-    if token.is_empty() {
-        return None;
+    let rest = path.strip_prefix("/p/")?;
+    if SegmentKey::parse(rest.strip_prefix('/').unwrap_or(rest)).is_ok() {
+        return Some(Route::Tokenless);
     }
+    let (token, key) = rest.split_once('/')?;
     let (key, extension) = SegmentKey::parse(key).ok()?;
     Some(Route::Media { token, key, extension })
 }
@@ -44,6 +47,17 @@ mod tests {
     }
 
     #[test]
+    fn a_missing_token_is_told_from_a_missing_film() {
+        for path in [
+            "/p//bbb/00000000000000ff/main.m3u8",
+            "/p/bbb/00000000000000ff/main.m3u8",
+            "/p/bbb/00000000000000ff/v720/7.m4s",
+        ] {
+            assert_eq!(route(path), Some(Route::Tokenless), "{path}");
+        }
+    }
+
+    #[test]
     fn everything_else_is_nothing() {
         for path in [
             "",
@@ -56,7 +70,8 @@ mod tests {
             "/p/",
             "/p/tok",
             "/p/tok/",
-            "/p//bbb/00000000000000ff/main.m3u8",
+            "/p//",
+            "/p//bbb/00000000000000ff/",
             "p/tok/bbb/00000000000000ff/main.m3u8",
             "/p/tok/bbb/ff/main.m3u8",
             "/p/tok/bbb/00000000000000ff/../main.m3u8",

@@ -106,6 +106,7 @@ impl Viewer {
                 record.about(Kind::Health);
                 Ok(health(verb))
             }
+            Route::Tokenless => Err(Refusal::NoToken.into()),
             Route::Media { token, key, extension } => {
                 record.asks_for(&key);
                 let claims = self.authoriser.check(token, &key.title, record.time());

@@ -184,7 +184,7 @@ async fn the_token_is_judged_before_anything_else() {
         assert_eq!((&line["status"], &line["session"]), (&403.into(), &serde_json::Value::Null));
         assert!(line["refused"].is_string(), "{line}");
     }
-    assert_eq!(wire.get("/p//bbb/00000000000000ff/v720/0.m4s", "").await.status, 404);
+    assert_eq!(wire.get("/p//bbb/00000000000000ff/v720/0.m4s", "").await.status, 403);
     assert_eq!(world.source.opened.load(Relaxed), 0, "a stranger costs no upstream byte");
     assert_eq!(wire.get(&path(&good, "bbb"), "").await.status, 200);
     world.clock.store(NOW + 3600 + 31, Relaxed);
