@@ -10,14 +10,14 @@ use store::ByteSize;
 #[serde(deny_unknown_fields, default)]
 pub struct EngineConfig {
     /// Longest time from the start of a fill to its end, waits included; default 30 s.
-    #[serde(with = "sourcing::human_duration")]
+    #[serde(with = "media::human_duration")]
     pub fill_deadline: Duration,
     /// Most fills that fetch at the same time; default 256.
     pub max_fills: usize,
     /// Most fills that wait for their turn; default 1024. More are refused at once.
     pub max_waiting_fills: usize,
     /// Longest wait for a turn; default 500 ms.
-    #[serde(with = "sourcing::human_duration")]
+    #[serde(with = "media::human_duration")]
     pub admission_wait: Duration,
     /// Most bytes of segments being filled; default 512 MiB. A fill counts in full from its start. Bodies that
     /// viewers still read after their fill ended belong to the store.
@@ -25,14 +25,14 @@ pub struct EngineConfig {
     /// A fill that nobody reads any more goes on when at least so many percent of it are there; default 50.
     pub finish_percent: u8,
     /// Longest time to fetch an index; default 5 s.
-    #[serde(with = "sourcing::human_duration")]
+    #[serde(with = "media::human_duration")]
     pub index_deadline: Duration,
     /// Most bytes of indexes kept in memory; default 128 MiB. An index of a film takes about 2 MiB.
     pub index_cache_bytes: ByteSize,
     /// Most indexes fetched at the same time; default 16. Each may take 8 MiB.
     pub max_index_loads: usize,
     /// How long a missing or untrusted index is not asked for again; default 1 s.
-    #[serde(with = "sourcing::human_duration")]
+    #[serde(with = "media::human_duration")]
     pub index_miss_for: Duration,
     /// Most packages remembered as missing; default 10000.
     pub max_index_misses: u64,

@@ -7,6 +7,7 @@
 
 pub mod cmaf;
 pub mod digest;
+pub mod human_duration;
 pub mod index;
 pub mod key;
 pub mod name;

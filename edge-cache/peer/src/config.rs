@@ -20,20 +20,20 @@ pub struct LinkConfig {
     /// parallelism: four reached twice the goodput of one at 0.1 % loss and 40 ms. 1 to 16.
     pub connections: usize,
     /// How long a handshake may take before the neighbour counts as dead; default 2 s.
-    #[serde(with = "sourcing::human_duration")]
+    #[serde(with = "media::human_duration")]
     pub connect_timeout: Duration,
     /// Pause before a lost connection is made anew; default 250 ms, twice as long after each failure.
-    #[serde(with = "sourcing::human_duration")]
+    #[serde(with = "media::human_duration")]
     pub reconnect_after: Duration,
     /// The longest such pause; default 10 s.
-    #[serde(with = "sourcing::human_duration")]
+    #[serde(with = "media::human_duration")]
     pub reconnect_longest: Duration,
     /// How often an idle connection is kept warm; default 3 s. A new one costs two round trips before the
     /// first byte.
-    #[serde(with = "sourcing::human_duration")]
+    #[serde(with = "media::human_duration")]
     pub keep_alive: Duration,
     /// Silence after which a connection is given up; default 10 s.
-    #[serde(with = "sourcing::human_duration")]
+    #[serde(with = "media::human_duration")]
     pub idle_timeout: Duration,
     /// Neighbours' connections accepted at the same time; default 64. More are refused.
     pub max_connections: usize,
@@ -42,10 +42,10 @@ pub struct LinkConfig {
     /// Segments served at the same time over all connections; default 256. More are told to come later.
     pub max_uploads: usize,
     /// How long a neighbour may take to say what it wants; default 2 s.
-    #[serde(with = "sourcing::human_duration")]
+    #[serde(with = "media::human_duration")]
     pub request_timeout: Duration,
     /// How long a neighbour may take none of the bytes it asked for; default 10 s.
-    #[serde(with = "sourcing::human_duration")]
+    #[serde(with = "media::human_duration")]
     pub upload_stall_timeout: Duration,
     /// Bytes in flight towards us, for each connection; default 16 MiB, twice the bandwidth-delay product of
     /// 1 Gb/s over 64 ms.
@@ -60,7 +60,7 @@ pub struct LinkConfig {
     /// Datagrams received before an acknowledgement is due; default 10, which saves receivers' CPU.
     pub ack_threshold: u32,
     /// The longest an acknowledgement may wait for that; default 25 ms.
-    #[serde(with = "sourcing::human_duration")]
+    #[serde(with = "media::human_duration")]
     pub max_ack_delay: Duration,
 }
 

@@ -9,30 +9,30 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 pub struct SourcingConfig {
     /// Longest wait from asking a source to the first byte of its body; default 2 s.
-    #[serde(with = "crate::human_duration")]
+    #[serde(with = "media::human_duration")]
     pub first_byte_timeout: Duration,
     /// Longest silence within a body; default 2 s.
-    #[serde(with = "crate::human_duration")]
+    #[serde(with = "media::human_duration")]
     pub stall_timeout: Duration,
     /// Most failed attempts in one fetch; default 4. A source that answers "not here" is no attempt.
     pub max_attempts: u32,
     /// Pause before the same source is tried again within a fetch, doubled each time; default 50 ms.
-    #[serde(with = "crate::human_duration")]
+    #[serde(with = "media::human_duration")]
     pub retry_pause: Duration,
     /// Most transfers from one source at the same time; default 64.
     pub permits: usize,
     /// Longest wait for such a permit before the next source is asked; default 200 ms.
-    #[serde(with = "crate::human_duration")]
+    #[serde(with = "media::human_duration")]
     pub permit_wait: Duration,
     /// Longest wait for a source that rests when there is no other; default 750 ms. Meant for sources that asked
     /// for a pause; it should be shorter than `breaker.open_for`.
-    #[serde(with = "crate::human_duration")]
+    #[serde(with = "media::human_duration")]
     pub rest_wait: Duration,
     /// A source whose first byte takes longer than this, averaged, comes after all faster ones; default 1 s.
-    #[serde(with = "crate::human_duration")]
+    #[serde(with = "media::human_duration")]
     pub slow_first_byte: Duration,
     /// How long such a judgement stands without new evidence; default 10 s.
-    #[serde(with = "crate::human_duration")]
+    #[serde(with = "media::human_duration")]
     pub slow_for: Duration,
     /// When a source rests.
     pub breaker: BreakerConfig,
@@ -67,19 +67,19 @@ pub struct BreakerConfig {
     /// Failures in a row after which a source rests; default 3.
     pub failures: u32,
     /// The first rest after failures; default 1 s.
-    #[serde(with = "crate::human_duration")]
+    #[serde(with = "media::human_duration")]
     pub open_for: Duration,
     /// The first rest after the source asked for one; default 500 ms.
-    #[serde(with = "crate::human_duration")]
+    #[serde(with = "media::human_duration")]
     pub throttled_for: Duration,
     /// The first rest after wrong bytes or a wrong version, which is at once; default 60 s.
-    #[serde(with = "crate::human_duration")]
+    #[serde(with = "media::human_duration")]
     pub corrupt_for: Duration,
     /// The longest rest before jitter; default 5 min.
-    #[serde(with = "crate::human_duration")]
+    #[serde(with = "media::human_duration")]
     pub longest: Duration,
     /// A source that behaved for this long starts again with the first rest; default 60 s.
-    #[serde(with = "crate::human_duration")]
+    #[serde(with = "media::human_duration")]
     pub forgive_after: Duration,
     /// A rest is stretched by up to this many percent; default 20.
     pub jitter_percent: u32,

@@ -14,7 +14,6 @@
 
 pub mod config;
 pub mod health;
-pub mod human_duration;
 pub mod planner;
 pub mod price;
 

@@ -48,10 +48,10 @@ pub struct DiskConfig {
     /// What a write waits for; default `none`.
     pub sync: SyncPolicy,
     /// How long the tier leaves a failing disk alone before it tries again; default 10 s.
-    #[serde(with = "human_duration")]
+    #[serde(with = "media::human_duration")]
     pub offline_for: Duration,
     /// Longest wait for one read before the engine is sent to the sources; default 1 s.
-    #[serde(with = "human_duration")]
+    #[serde(with = "media::human_duration")]
     pub read_timeout: Duration,
 }
 
@@ -104,22 +104,6 @@ impl StoreConfig {
             require(!disk.read_timeout.is_zero(), "store.disk.read_timeout: must not be 0");
         }
         problems
-    }
-}
-
-/// Durations with their unit in the text: `10s`, `500ms`.
-mod human_duration {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&humantime::format_duration(*duration))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text).map_err(D::Error::custom)
     }
 }
 

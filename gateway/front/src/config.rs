@@ -20,19 +20,19 @@ pub struct FrontConfig {
     /// tries another host instead of waiting in a queue.
     pub max_connections: usize,
     /// How long a TLS handshake may take; default 10 s.
-    #[serde(with = "human_duration")]
+    #[serde(with = "media::human_duration")]
     pub handshake_timeout: Duration,
     /// How long a request head may take from its first byte, and a new connection to its first request;
     /// default 10 s.
-    #[serde(with = "human_duration")]
+    #[serde(with = "media::human_duration")]
     pub header_timeout: Duration,
     /// How long a connection may rest between requests; default 75 s. Players that buffer half a minute keep
     /// their connection that way.
-    #[serde(with = "human_duration")]
+    #[serde(with = "media::human_duration")]
     pub idle_timeout: Duration,
     /// How long a viewer may take next to nothing of a response; default 30 s. A player that has paused reads
     /// nothing and comes back with a range request.
-    #[serde(with = "human_duration")]
+    #[serde(with = "media::human_duration")]
     pub write_timeout: Duration,
     /// Most bytes of a request's line and header fields; default 16384.
     pub max_head_bytes: usize,
@@ -51,7 +51,7 @@ pub struct FrontConfig {
     /// default 5,000.
     pub refused_token_entries: u64,
     /// How long a refusal is remembered; default 10 s.
-    #[serde(with = "human_duration")]
+    #[serde(with = "media::human_duration")]
     pub refused_token_ttl: Duration,
 }
 
@@ -137,22 +137,6 @@ impl AdminConfig {
             return Vec::new();
         }
         vec!["admin.max_connections: must not be 0".to_owned()]
-    }
-}
-
-/// Durations with their unit in the text: `10s`, `500ms`.
-mod human_duration {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&humantime::format_duration(*duration))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text).map_err(D::Error::custom)
     }
 }
 

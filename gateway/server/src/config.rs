@@ -36,10 +36,10 @@ pub(crate) struct Config {
     pub(crate) ready_file: Option<PathBuf>,
     /// How long a stopping node says that it is not ready before it stops taking viewers; default 0. Behind a
     /// load balancer: a little more than the interval of its checks.
-    #[serde(with = "sourcing::human_duration")]
+    #[serde(with = "media::human_duration")]
     pub(crate) drain_notice: Duration,
     /// How long a stopping node then lets viewers finish what they are receiving; default 30 s.
-    #[serde(with = "sourcing::human_duration")]
+    #[serde(with = "media::human_duration")]
     pub(crate) drain_timeout: Duration,
     /// Open files to ask the kernel for, up to the hard limit; default 65,536. Each viewer, each upstream
     /// connection and each disk read takes one.

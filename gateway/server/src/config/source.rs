@@ -79,7 +79,7 @@ pub(crate) struct S3Config {
     #[serde(default)]
     pub(crate) usd_per_request: UsdPerRequest,
     /// Longest wait for a connection; default 2 s.
-    #[serde(default = "connect_timeout", with = "sourcing::human_duration")]
+    #[serde(default = "connect_timeout", with = "media::human_duration")]
     pub(crate) connect_timeout: Duration,
 }
 
@@ -111,13 +111,13 @@ pub(crate) struct HttpConfig {
     #[serde(default)]
     pub(crate) usd_per_request: UsdPerRequest,
     /// Longest wait for a connection; default 2 s.
-    #[serde(default = "connect_timeout", with = "sourcing::human_duration")]
+    #[serde(default = "connect_timeout", with = "media::human_duration")]
     pub(crate) connect_timeout: Duration,
     /// Idle connections kept; default 64.
     #[serde(default = "max_idle_connections")]
     pub(crate) max_idle_connections: usize,
     /// How long they are kept; default 60 s. CloudFront closes them after about a minute.
-    #[serde(default = "idle_timeout", with = "sourcing::human_duration")]
+    #[serde(default = "idle_timeout", with = "media::human_duration")]
     pub(crate) idle_timeout: Duration,
 }
 
@@ -141,7 +141,7 @@ pub(crate) struct CloudFrontConfig {
     #[serde(default)]
     pub(crate) policy: SigningPolicy,
     /// How long a signature is good for; default 1 h.
-    #[serde(default = "lifetime", with = "sourcing::human_duration")]
+    #[serde(default = "lifetime", with = "media::human_duration")]
     pub(crate) lifetime: Duration,
     /// The network it is good for, in CIDR form; only with `wildcard`, default none.
     #[serde(default)]
