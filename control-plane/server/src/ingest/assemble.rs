@@ -28,7 +28,7 @@ pub(super) struct Credits {
 }
 
 /// Turns the packager's directory into the package, in place. `thumbs` holds `sheet-<n>.jpg` and
-/// `still-<n>.jpg`, `every_s` seconds apart.
+/// `still-<n>.jpg`, `every_s` seconds apart, of a film of `film_ms` milliseconds.
 ///
 /// # Errors
 /// A [`Fault`]: a tool left something else than it promised, or a file cannot be written.
@@ -36,10 +36,10 @@ pub(super) fn assemble(
     package: &Path,
     thumbs: &Path,
     layout: &Layout,
-    every_s: u32,
+    (every_s, film_ms): (u32, u64),
     credits: &Credits,
 ) -> Result<(), Fault> {
-    let pictures = Pictures::collect(thumbs, every_s)?;
+    let pictures = Pictures::collect(thumbs, every_s, film_ms)?;
     pictures.place(package)?;
     fs::create_dir(package.join("cdn"))?;
     fs::create_dir(package.join("hls"))?;
@@ -146,15 +146,16 @@ struct Pictures {
     sheets: Vec<Vec<u8>>,
     stills: Vec<Vec<u8>>,
     every_s: u32,
+    film_ms: u64,
 }
 
 impl Pictures {
-    fn collect(thumbs: &Path, every_s: u32) -> Result<Self, Fault> {
+    fn collect(thumbs: &Path, every_s: u32, film_ms: u64) -> Result<Self, Fault> {
         let sheets = numbered(thumbs, "sheet")?;
         if sheets.is_empty() {
             return Err(Fault::transient("no thumbnail was made".to_owned()));
         }
-        Ok(Self { sheets, stills: numbered(thumbs, "still")?, every_s })
+        Ok(Self { sheets, stills: numbered(thumbs, "still")?, every_s, film_ms })
     }
 
     fn place(&self, package: &Path) -> Result<(), Fault> {
@@ -166,24 +167,27 @@ impl Pictures {
         Ok(())
     }
 
-    /// Seconds of film that a sheet shows; the last one may show fewer than the others.
-    fn shown_s(&self, sheet: usize) -> u32 {
+    /// Milliseconds of film that a sheet shows; the last one ends with the film.
+    fn shown_ms(&self, sheet: usize) -> u64 {
         let tiles = (SHEET_TILES.0 * SHEET_TILES.1) as usize;
-        self.stills.len().saturating_sub(sheet * tiles).clamp(1, tiles) as u32 * self.every_s
+        let (first, every_ms) = (sheet * tiles, u64::from(self.every_s) * 1000);
+        let full = self.stills.len().saturating_sub(first).clamp(1, tiles) as u64 * every_ms;
+        full.min(self.film_ms.saturating_sub(first as u64 * every_ms)).max(1)
     }
 
     /// The image playlist: every sheet is a segment of tiles.
     fn playlist(&self) -> String {
         let ((width, height), (across, down)) = (THUMBNAIL, SHEET_TILES);
-        let (every_s, target) = (self.every_s, self.shown_s(0));
+        let (every_s, target) = (self.every_s, self.shown_ms(0).div_ceil(1000));
         let mut text = format!(
             "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:{target}\n#EXT-X-MEDIA-SEQUENCE:0\n\
              #EXT-X-PLAYLIST-TYPE:VOD\n#EXT-X-IMAGES-ONLY\n"
         );
         for n in 0..self.sheets.len() {
-            let shown = self.shown_s(n);
+            let shown = self.shown_ms(n);
+            let (s, ms) = (shown / 1000, shown % 1000);
             text += &format!(
-                "#EXTINF:{shown}.000,\n\
+                "#EXTINF:{s}.{ms:03},\n\
                  #EXT-X-TILES:RESOLUTION={width}x{height},LAYOUT={across}x{down},DURATION={every_s}.000\n\
                  thumbs-{n}.jpg\n"
             );
@@ -192,8 +196,7 @@ impl Pictures {
     }
 
     fn stream_line(&self) -> String {
-        let rate =
-            |(n, sheet): (usize, &Vec<u8>)| (sheet.len() as u64 * 8).div_ceil(u64::from(self.shown_s(n)));
+        let rate = |(n, sheet): (usize, &Vec<u8>)| (sheet.len() as u64 * 8_000).div_ceil(self.shown_ms(n));
         let bandwidth = self.sheets.iter().enumerate().map(rate).max().unwrap_or(1);
         let (width, height) = THUMBNAIL;
         format!(
@@ -212,5 +215,39 @@ fn numbered(directory: &Path, stem: &str) -> Result<Vec<Vec<u8>>, Fault> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A film of 60 s has its seventh still at its very end: the sheet used to claim ten seconds more.
+    #[test]
+    fn the_last_sheet_ends_with_the_film() {
+        let sheet = |stills: usize, film_ms, n| {
+            let stills = vec![Vec::new(); stills];
+            Pictures { sheets: vec![vec![0; 1000]; 2], stills, every_s: 10, film_ms }.shown_ms(n)
+        };
+        for (stills, film_ms, n, shown) in [
+            (7, 60_042, 0, 60_042),
+            (6, 60_000, 0, 60_000),
+            (21, 205_500, 0, 200_000),
+            (21, 205_500, 1, 5_500),
+            (21, 200_000, 1, 1),
+            (1, 3_000, 0, 3_000),
+        ] {
+            assert_eq!(sheet(stills, film_ms, n), shown, "{stills} stills of {film_ms} ms, sheet {n}");
+        }
+    }
+
+    #[test]
+    fn the_image_playlist_can_be_read() {
+        let pictures =
+            Pictures { sheets: vec![vec![0; 1000]], stills: vec![vec![]; 7], every_s: 10, film_ms: 60_042 };
+        let text = pictures.playlist();
+        assert!(text.contains("#EXT-X-TARGETDURATION:61\n#"), "{text}");
+        assert!(text.contains("#EXTINF:60.042,\n"), "{text}");
+        assert_eq!(parse_media(&text).expect("a playlist").entries.len(), 1);
     }
 }

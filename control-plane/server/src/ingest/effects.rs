@@ -162,8 +162,9 @@ impl<'a> Effects<'a> {
         let thumbs = self.thumbnails(plan, &from).await?;
         self.watch.permille.store(800, Ordering::Relaxed);
         let credits = Credits { name: self.entry.name.clone(), attribution: self.entry.attribution.clone() };
-        let (layout, every_s, package) = (plan.layout.clone(), self.options.thumbnail_every_s, into.clone());
-        blocking(move || assemble(&package, &thumbs, &layout, every_s, &credits)).await?;
+        let (layout, package) = (plan.layout.clone(), into.clone());
+        let times = (self.options.thumbnail_every_s, plan.facts.duration_ms);
+        blocking(move || assemble(&package, &thumbs, &layout, times, &credits)).await?;
         self.finish(into, "package").await
     }
 
