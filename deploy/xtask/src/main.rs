@@ -2,6 +2,7 @@
 //!
 //! It knows none of the rooms; it starts the programs as a person would and looks at what they do.
 
+mod bench;
 mod clock;
 mod demo;
 mod digest;
@@ -48,6 +49,8 @@ enum Command {
         #[arg(value_enum, required = true)]
         proofs: Vec<prove::Proof>,
     },
+    /// Measure the real rooms beside the naive way
+    Bench(bench::Options),
     /// Compare the crates with the table of allowed arrows
     Layers,
     /// Check small habits: file lengths, reasons, leftovers
@@ -74,6 +77,7 @@ fn perform(command: Command) -> Outcome {
         Command::Test { quick } => suite::run(quick),
         Command::Demo(options) => demo::run(&options),
         Command::Prove { proofs } => prove::run(&proofs),
+        Command::Bench(options) => bench::run(&options),
         Command::Layers => layers::run(&Metadata::read()?),
         Command::Tidy => tidy::run(&Metadata::read()?),
         Command::Licences => licences::run(&Metadata::read()?),

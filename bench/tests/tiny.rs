@@ -1,0 +1,43 @@
+//! No bench rots: each runs in tiny mode, and both sides of each delivered exactly the film.
+
+use std::path::Path;
+
+use bench::Workload;
+use bench::film::{Film, witness};
+use bench::report::Comparison;
+use media::Digest;
+
+const SEED: u64 = 42;
+
+/// Compares with the film itself: two sides that agree on wrong bytes would be no result either.
+#[track_caller]
+fn check(results: &[Comparison], bench: &str, measures: usize) {
+    let workload = Workload::tiny(SEED);
+    let film = Film::new(&workload).expect("a film");
+    let expected = witness(film.pieces.iter().map(|piece| Digest::of(&piece.bytes))).to_string();
+    assert_eq!(results.len(), measures);
+    for result in results {
+        assert_eq!((result.bench, &result.hash), (bench, &expected), "{result:?}");
+        for series in [&result.naive, &result.ours] {
+            assert_eq!(series.runs.len(), workload.runs, "{result:?}");
+            assert!(series.runs.iter().all(|run| run.is_finite() && *run >= 0.0), "{result:?}");
+        }
+    }
+}
+
+#[test]
+fn verify() {
+    check(&bench::verify::run(&Workload::tiny(SEED)).expect("results"), "verify", 3);
+}
+
+#[tokio::test]
+async fn hot() {
+    check(&bench::hot::run(&Workload::tiny(SEED)).await.expect("results"), "hot", 4);
+}
+
+#[tokio::test]
+async fn http() {
+    let program = Path::new(env!("CARGO_BIN_EXE_bench"));
+    let results = bench::http::run(&Workload::tiny(SEED), program, true).await;
+    check(&results.expect("results"), "http", 8);
+}
