@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sourcing::{Offer, Price, Source, SourceId};
+use sourcing::{Offer, Price, Source};
 
 use crate::chance::Chance;
 use crate::log::Log;
@@ -70,15 +70,6 @@ impl World {
     #[must_use]
     pub fn media_bytes(&self) -> u64 {
         self.sources.iter().map(|source| source.media_bytes()).sum()
-    }
-
-    /// A source by its name.
-    ///
-    /// # Panics
-    /// If there is none.
-    #[must_use]
-    pub fn source_named(&self, id: &SourceId) -> &ScriptedSource {
-        self.sources.iter().find(|source| source.id() == id).expect("a source of this world")
     }
 
     pub(crate) fn offers(&self) -> Vec<Offer> {

@@ -54,7 +54,7 @@ fn a_thundering_herd_costs_one_open_and_nobody_waits_for_the_end() {
         assert_eq!((count(Outcome::Filled), count(Outcome::Joined)), (1, VIEWERS - 1));
 
         let upstream = scene.upstream();
-        let [transfer] = &upstream[..] else { unreachable!("{} opens", upstream.len()) };
+        let [transfer] = &upstream[..] else { panic!("{} opens", upstream.len()) };
         assert_eq!(transfer.question.range, scene.world.package.location(&scene.key).1);
         assert_eq!(scene.world.media_bytes(), transfer.question.range.len(), "each byte was bought once");
 
@@ -100,7 +100,7 @@ fn the_last_viewer_who_leaves_early_ends_the_purchase() {
         let (one, other) = join(scene.node.play("one", &one), scene.node.play("other", &other)).await;
         assert_eq!((one.end, one.wrong, other.end, other.wrong), (End::Left, None, End::Left, None));
         scene.node.until_no_fill_runs().await;
-        let [transfer] = &scene.upstream()[..] else { unreachable!("one open") };
+        let [transfer] = &scene.upstream()[..] else { panic!("one open") };
         let (end, at) = transfer.end.expect("it has ended");
         assert_eq!(end, TransferEnd::Cancelled);
         assert!(at <= other.ended.max(one.ended) + Duration::from_millis(10), "cancelled at {at:?}, late");
@@ -118,7 +118,7 @@ fn the_last_viewer_who_leaves_late_leaves_a_whole_segment_behind() {
         let left = scene.node.play("leaver", &Viewing { leaves_after, ..scene.viewing() }).await;
         assert_eq!((left.end, left.wrong), (End::Left, None));
         scene.node.until_no_fill_runs().await;
-        let [transfer] = &scene.upstream()[..] else { unreachable!("one open") };
+        let [transfer] = &scene.upstream()[..] else { panic!("one open") };
         assert_eq!(transfer.end.map(|(end, _)| end), Some(TransferEnd::Whole));
         let next = scene.node.play("next", &scene.viewing()).await;
         assert!(next.is_whole());
