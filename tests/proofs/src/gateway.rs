@@ -1,0 +1,287 @@
+//! The real gateway as a child process: configured, started, killed, stopped.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::{Child, Command};
+
+use crate::clock::until;
+use crate::failure::{Context, Failure, Outcome};
+use crate::film::Film;
+use crate::origin::Origin;
+use crate::viewer::talk;
+
+/// How long the program may take to come up, or to end, on a busy machine.
+const START_LIMIT: Duration = Duration::from_secs(60);
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+/// How many lines of its log are shown when it ends by itself.
+const TAIL_LINES: usize = 30;
+
+/// How the gateway of a proof differs from the defaults: tables of its configuration.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    pub(crate) memory: &'static str,
+    /// `None` is no disk tier.
+    pub(crate) disk: Option<Disk>,
+    /// Lines of the tables `[front]`, `[engine]`, `[sourcing]` and `[sourcing.breaker]`.
+    pub(crate) front: &'static str,
+    pub(crate) engine: &'static str,
+    pub(crate) sourcing: &'static str,
+    pub(crate) breaker: &'static str,
+}
+
+/// The disk tier.
+#[derive(Debug, Clone)]
+pub(crate) struct Disk {
+    pub(crate) folder: PathBuf,
+    pub(crate) capacity: &'static str,
+    /// More lines of its table.
+    pub(crate) more: &'static str,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { memory: "64MiB", disk: None, front: "", engine: "", sourcing: "", breaker: "" }
+    }
+}
+
+impl Setup {
+    /// A disk tier in this folder and no memory tier, so that every hit is a read of the disk.
+    pub(crate) fn disk_only(folder: &Path, capacity: &'static str) -> Self {
+        let disk = Some(Disk { folder: folder.to_owned(), capacity, more: "" });
+        Self { memory: "0", disk, ..Self::default() }
+    }
+}
+
+/// A node on disk: its folder, its configuration, its program.
+#[derive(Debug)]
+pub(crate) struct Node {
+    program: PathBuf,
+    home: PathBuf,
+    setup: Setup,
+    origins: Vec<String>,
+    running: Option<Child>,
+    /// Addresses as `host:port`; the same after each restart.
+    pub(crate) viewer: String,
+    pub(crate) admin: String,
+}
+
+impl Node {
+    /// Writes keys and configuration below `home` and starts the gateway. The origins are asked in this order.
+    pub(crate) async fn start(
+        program: &Path,
+        home: &Path,
+        film: &Film,
+        origins: &[&Origin],
+        setup: Setup,
+    ) -> Outcome<Self> {
+        film.write_keys(&home.join("data/keys"))?;
+        let mut node = Self {
+            program: program.to_owned(),
+            home: home.to_owned(),
+            setup,
+            origins: origins.iter().map(|origin| origin.address.to_string()).collect(),
+            running: None,
+            viewer: "127.0.0.1:0".into(),
+            admin: "127.0.0.1:0".into(),
+        };
+        node.restart().await?;
+        Ok(node)
+    }
+
+    /// Starts the gateway on the addresses it had before, and waits until viewers are welcome.
+    pub(crate) async fn restart(&mut self) -> Outcome {
+        let ready = self.home.join("data/ready.json");
+        // It may not be there; what counts is that it is not afterwards.
+        let _ = fs::remove_file(&ready);
+        fs::write(self.config(), self.text()).doing("writing the gateway's configuration")?;
+        self.running = Some(self.spawn(&[])?);
+        let addresses = self.until_ready(&ready).await?;
+        let address = |name: &str| addresses[name].as_str().map(str::to_owned);
+        self.viewer = address("viewer").doing("the viewers' address")?;
+        self.admin = address("admin").doing("the admin's address")?;
+        Ok(())
+    }
+
+    async fn until_ready(&mut self, ready: &Path) -> Outcome<serde_json::Value> {
+        let running = &mut self.running;
+        let addresses = until("the gateway is ready", START_LIMIT, async || {
+            match running.as_mut().map(Child::try_wait) {
+                Some(Ok(None)) => serde_json::from_slice(&fs::read(ready).ok()?).ok().map(Some),
+                _ => Some(None),
+            }
+        });
+        let addresses = addresses.await?;
+        addresses.ok_or_else(|| Failure::new(format!("the gateway ended\n{}", self.log_tail())))
+    }
+
+    fn spawn(&self, more: &[&str]) -> Outcome<Child> {
+        let log =
+            fs::File::options().create(true).append(true).open(self.log()).doing("the gateway's log")?;
+        // The kernel ends the child with us, however we end: a forgotten server would hold its port.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).arg(&self.program);
+        command.arg("--config").arg(self.config()).args(more);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
+        command.spawn().doing("starting the gateway")
+    }
+
+    fn config(&self) -> PathBuf {
+        self.home.join("gateway.toml")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.home.join("gateway.log")
+    }
+
+    pub(crate) fn log_tail(&self) -> String {
+        let text = fs::read_to_string(self.log()).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+    }
+
+    fn text(&self) -> String {
+        let Self { viewer, admin, setup, .. } = self;
+        let Setup { memory, front, engine, sourcing, breaker, .. } = setup;
+        let mut text = format!(
+            "ready_file = \"ready.json\"\nlog.filter = \"warn\"\naccess_log = {{ to = \"file\", path = \"access.log\" }}\n\
+             [trust]\ntoken_keys = [\"keys/token.pub\"]\nindex_keys = [\"keys/index.pub\"]\n\
+             [front]\nplain = [\"{viewer}\"]\n{front}\n[admin]\nlisten = \"{admin}\"\n[shelf]\n\
+             [engine]\n{engine}\n[sourcing]\n{sourcing}\n[sourcing.breaker]\n{breaker}\n\
+             [store]\nmemory_bytes = \"{memory}\"\n"
+        );
+        if let Some(Disk { folder, capacity, more }) = &setup.disk {
+            let folder = folder.display();
+            let _ =
+                write!(text, "[store.disk]\npath = \"{folder}\"\ncapacity_bytes = \"{capacity}\"\n{more}\n");
+        }
+        for (n, origin) in self.origins.iter().enumerate() {
+            let _ = write!(
+                text,
+                "[[source]]\nkind = \"http\"\nid = \"origin-{n}\"\nurl = \"http://{origin}\"\nusd_per_gb = \"{n}\"\n"
+            );
+        }
+        text
+    }
+
+    /// Ends it without a warning (SIGKILL).
+    pub(crate) async fn kill(&mut self) -> Outcome {
+        let Some(mut running) = self.running.take() else { return Ok(()) };
+        running.kill().await.doing("killing the gateway")
+    }
+
+    /// Asks it to end (SIGTERM), and waits until it has.
+    pub(crate) async fn stop(&mut self) -> Outcome {
+        let Some(mut running) = self.running.take() else { return Ok(()) };
+        signal("TERM", running.id()).await?;
+        let status = tokio::time::timeout(STOP_LIMIT, running.wait()).await;
+        let status = status.doing("stopping the gateway")?.doing("stopping the gateway")?;
+        if status.success() { Ok(()) } else { Err(Failure::new(format!("the gateway: {status}"))) }
+    }
+
+    /// Fails when the gateway has ended by itself.
+    pub(crate) fn still_there(&mut self) -> Outcome {
+        match self.running.as_mut().map(Child::try_wait) {
+            Some(Ok(None)) => Ok(()),
+            ended => Err(Failure::new(format!("the gateway ended: {ended:?}\n{}", self.log_tail()))),
+        }
+    }
+
+    /// The process, while it runs.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.running.as_ref().and_then(Child::id)
+    }
+
+    /// What it says about itself.
+    pub(crate) async fn metrics(&self) -> Outcome<Metrics> {
+        let answer = talk(&self.admin, "GET", "/metrics", "").await.doing("reading /metrics")?;
+        Ok(Metrics(answer.1))
+    }
+
+    /// Waits until what was filled has been written: as long as the count of bytes written still moves, it has not.
+    pub(crate) async fn settle(&self) -> Outcome {
+        let mut last = None;
+        let same = until("the disk tier comes to rest", START_LIMIT, async || {
+            let now = self.work().await;
+            let Ok(now) = now else { return now.err().map(Err) };
+            let rests = last.replace(now) == Some(now) && now.2 == 0;
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            rests.then_some(Ok(()))
+        });
+        same.await?
+    }
+
+    /// Writes offered, objects held, fills running.
+    async fn work(&self) -> Outcome<(u64, u64, u64)> {
+        let metrics = self.metrics().await?;
+        let writes = metrics.sum("weir_store_disk_writes_total")?;
+        Ok((writes, metrics.sum("weir_store_objects")?, metrics.sum("weir_engine_running_fills")?))
+    }
+}
+
+/// Sends a signal by the name that `kill` knows.
+pub(crate) async fn signal(name: &str, id: Option<u32>) -> Outcome {
+    let id = id.doing("the gateway's process")?.to_string();
+    run("kill", &[&format!("-{name}"), &id]).await.map(drop)
+}
+
+/// Runs a program of the system quietly and returns what it wrote.
+pub(crate) async fn run(program: &str, arguments: &[&str]) -> Outcome<String> {
+    let shown = format!("{program} {}", arguments.join(" "));
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().await.doing(&shown)?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(Failure::new(format!("{shown}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr))))
+}
+
+/// One reading of `/metrics`.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics(String);
+
+impl Metrics {
+    /// The sum of a metric over the series whose labels contain `label`, such as `tier="disk"`.
+    ///
+    /// # Errors
+    /// There is no such metric: a misspelt or renamed one must not read as 0.
+    pub(crate) fn of(&self, name: &str, label: &str) -> Outcome<u64> {
+        let ours = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let mut series = self.0.lines().filter(ours).peekable();
+        series.peek().doing(format_args!("the metric {name}"))?;
+        let value = |line: &str| {
+            let (labels, value) = line.rsplit_once(' ')?;
+            labels.contains(label).then(|| value.parse::<f64>().ok())?
+        };
+        Ok(series.filter_map(value).sum::<f64>() as u64)
+    }
+
+    /// The sum over all series.
+    ///
+    /// # Errors
+    /// As [`Metrics::of`].
+    pub(crate) fn sum(&self, name: &str) -> Outcome<u64> {
+        self.of(name, "")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures() {
+        let page = "# TYPE a_total counter\na_total{tier=\"disk\"} 3\na_total{tier=\"memory\"} 4\na_total_x 9\nb 1\n";
+        let metrics = Metrics(page.to_owned());
+        for (name, label, expected) in [
+            ("a_total", "", Some(7)),
+            ("a_total", "tier=\"disk\"", Some(3)),
+            ("b", "", Some(1)),
+            ("c", "", None),
+        ] {
+            assert_eq!(metrics.of(name, label).ok(), expected, "{name} {label}");
+        }
+    }
+}
