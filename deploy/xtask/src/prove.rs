@@ -69,6 +69,9 @@ pub(crate) fn run(options: &Options) -> Outcome {
         setup::run(&[Tool::Media, Tool::Film, Tool::HlsJs])?;
         demo::build()?;
     }
+    if options.proofs.iter().any(|proof| matches!(proof, Proof::Power | Proof::Disk)) {
+        setup::install_system_packages(&setup::VOLUMES)?;
+    }
     if !options.proofs.iter().all(film) {
         build()?;
     }

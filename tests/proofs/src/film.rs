@@ -30,6 +30,8 @@ pub(crate) struct Film {
 pub(crate) struct Piece {
     /// The path with its token.
     pub(crate) path: String,
+    /// The path below the token.
+    pub(crate) key: String,
     pub(crate) bytes: Bytes,
     /// Where its bytes lie at an origin.
     pub(crate) object: String,
@@ -42,6 +44,11 @@ impl Piece {
     pub(crate) fn len(&self) -> u64 {
         self.bytes.len() as u64
     }
+
+    /// The same for whoever holds this token.
+    pub(crate) fn with_token(&self, token: &str) -> Self {
+        Self { path: format!("/p/{token}/{}", self.key), ..self.clone() }
+    }
 }
 
 impl Film {
@@ -49,18 +56,23 @@ impl Film {
     pub(crate) fn new(seed: u64, shape: &Shape) -> Outcome<Self> {
         let package = Arc::new(Package::generate(seed, shape));
         let key = TokenPrivateKey::generate("proof".parse().doing("a key's name")?).doing("a key")?;
+        let mut film = Self { package, pieces: Vec::new(), key };
+        film.pieces = pieces(&film.package, &film.token("proof")?);
+        Ok(film)
+    }
+
+    /// What opens the film for a session.
+    pub(crate) fn token(&self, session: &str) -> Outcome<String> {
         let now = unix_seconds();
-        let session: SessionId = "proof".parse().doing("a session's name")?;
+        let session: SessionId = session.parse().doing("a session's name")?;
         let claims = Claims {
             issuer: "proofs".into(),
             session,
-            title: package.index().title.clone(),
+            title: self.package.index().title.clone(),
             issued: now.saturating_sub(60),
             expires: now + TOKEN_SECONDS,
         };
-        let token = key.signer().doing("a signer")?.sign(&claims).doing("a token")?;
-        let pieces = pieces(&package, &token);
-        Ok(Self { package, pieces, key })
+        self.key.signer().doing("a signer")?.sign(&claims).doing("a token")
     }
 
     /// Segments of one video rendition.
@@ -89,8 +101,10 @@ fn pieces(package: &Package, token: &str) -> Vec<Piece> {
     let pieces = package.keys().into_iter().filter_map(|key| {
         let kind = renditions.iter().find(|rendition| rendition.id == key.rendition)?.kind;
         let (object, range) = package.location(&key);
+        let path = key.path(kind);
         Some(Piece {
-            path: format!("/p/{token}/{}", key.path(kind)),
+            path: format!("/p/{token}/{path}"),
+            key: path,
             bytes: package.bytes(&key),
             is_media: matches!(key.part, media::Part::Media(_)),
             object,

@@ -343,7 +343,7 @@ pub(crate) struct Tally {
 
 impl Tally {
     pub(crate) fn count(&mut self, wish: &Wish<'_>, seen: &Seen) {
-        let told = |text: &str| format!("{} {:?}: {text}", wish.piece.path, wish.range);
+        let told = |text: &str| format!("{} {:?}: {text}", wish.piece.key, wish.range);
         match &seen.ending {
             Ending::Right => self.right += 1,
             Ending::Wrong(text) => {
@@ -432,6 +432,7 @@ mod tests {
     fn an_answer_must_be_what_was_asked() {
         let piece = Piece {
             path: "/p".into(),
+            key: String::new(),
             bytes: bytes::Bytes::from_static(b"0123456789"),
             object: "o".into(),
             start: 0,

@@ -7,7 +7,9 @@ mod faults;
 mod herd;
 mod kill;
 mod memory;
+mod overload;
 mod power;
+mod purge;
 mod range;
 
 use clap::ValueEnum;
@@ -37,6 +39,10 @@ pub(crate) enum Proof {
     Range,
     /// Ten thousand idle and a thousand slow viewers fit into what is configured
     Memory,
+    /// What is purged is gone within 100 ms, for good, and for fills that run
+    Purge,
+    /// Three times as many viewers as the node is built for: what it is built for is served
+    Overload,
 }
 
 impl Proof {
@@ -51,6 +57,8 @@ impl Proof {
             Self::Disk => "disk",
             Self::Range => "range",
             Self::Memory => "memory",
+            Self::Purge => "purge",
+            Self::Overload => "overload",
         }
     }
 
@@ -71,6 +79,8 @@ impl Proof {
             Self::Disk => disk::run(stage, facts).await,
             Self::Range => range::run(stage, facts).await,
             Self::Memory => memory::run(stage, facts).await,
+            Self::Purge => purge::run(stage, facts).await,
+            Self::Overload => overload::run(stage, facts).await,
         }
     }
 }
