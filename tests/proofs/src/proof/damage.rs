@@ -74,13 +74,14 @@ impl Rounds<'_> {
         stopped: bool,
         facts: &mut Facts,
     ) -> Outcome {
-        let passes = self.stage.pick(2, 8);
+        // The short form strikes every third block, once.
+        let (share, passes) = self.stage.pick((3, 1), (8, 8));
         let (mut struck, mut seen, mut repaired, mut counted) = (0, Tally::default(), 0, 0);
         for pass in 0..passes {
             if stopped {
                 node.stop().await?;
             }
-            struck += self.strike(&blocks(cache)?, harm, pass, passes);
+            struck += self.strike(&blocks(cache)?, harm, pass, share);
             if stopped {
                 node.restart().await?;
             }
@@ -104,10 +105,10 @@ impl Rounds<'_> {
         Ok(())
     }
 
-    fn strike(&self, blocks: &[Block], harm: Harm, pass: usize, passes: usize) -> usize {
+    fn strike(&self, blocks: &[Block], harm: Harm, pass: usize, share: usize) -> usize {
         let chance = Chance::new(self.stage.seed).for_(harm.as_str()).nth(pass as u64);
         // From the end, so that a file that is cut twice is cut at its earlier block last.
-        let ours = blocks.iter().enumerate().rev().filter(|(n, _)| n % passes == pass);
+        let ours = blocks.iter().enumerate().rev().filter(|(n, _)| n % share == pass);
         ours.filter(|(n, block)| harm.strike(block, chance.nth(*n as u64)).is_ok()).count()
     }
 

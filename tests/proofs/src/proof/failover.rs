@@ -19,7 +19,8 @@ const SEGMENT: u32 = 512 * 1024 + 321;
 /// Fast enough to be many, slow enough that all ten wait when the source fails.
 const RATE: u64 = 8_000_000;
 const STALL: Duration = Duration::from_millis(500);
-const ALLOWED: Duration = Duration::from_millis(300);
+/// What a change of sources may add; the short form runs on machines that are busy with other things.
+const ALLOWED: [Duration; 2] = [Duration::from_millis(900), Duration::from_millis(300)];
 
 type Way = (&'static str, fn(u64) -> Fault, Duration);
 
@@ -66,7 +67,7 @@ pub(super) async fn run(stage: &Stage, facts: &mut Facts) -> Outcome {
             let seen = crowd(&node, segment).await;
             found.look(segment, at, &seen, &second, usual)?;
         }
-        found.tell(facts, name, patience);
+        found.tell(facts, name, patience + stage.pick(ALLOWED[0], ALLOWED[1]));
         node.still_there()?;
     }
     node.stop().await
@@ -124,7 +125,7 @@ impl Found {
         Ok(())
     }
 
-    fn tell(&self, facts: &mut Facts, name: &str, patience: Duration) {
+    fn tell(&self, facts: &mut Facts, name: &str, limit: Duration) {
         let (crowds, viewers) = (self.crowds, self.crowds * VIEWERS);
         let all = self.complete == viewers;
         let broken =
@@ -142,7 +143,6 @@ impl Found {
             format!("{} of {crowds}", self.resumed_once),
         );
         let late = percentile(&self.added, 99);
-        let limit = patience + ALLOWED;
         let figure = format!("{} (limit {} ms at p99)", spread(&self.added), limit.as_millis());
         facts.add(late <= limit, &format!("{name}: time added for a viewer"), figure);
     }
