@@ -43,6 +43,12 @@ pub(crate) enum Proof {
     Range,
     /// Ten thousand idle and a thousand slow viewers fit into what is configured
     Memory,
+    /// What is purged is gone within 100 ms, for good, and for fills that run
+    Purge,
+    /// Three times as many viewers as the node is built for: what it is built for is served
+    Overload,
+    /// A new process takes over under hundreds of downloads, and nobody notices
+    Upgrade,
 }
 
 /// How it is proved.

@@ -63,7 +63,7 @@ pub(crate) struct Node {
     home: PathBuf,
     setup: Setup,
     origins: Vec<String>,
-    running: Option<Child>,
+    running: Option<Process>,
     /// Addresses as `host:port`; the same after each restart.
     pub(crate) viewer: String,
     pub(crate) admin: String,
@@ -98,20 +98,42 @@ impl Node {
         // It may not be there; what counts is that it is not afterwards.
         let _ = fs::remove_file(&ready);
         fs::write(self.config(), self.text()).doing("writing the gateway's configuration")?;
-        self.running = Some(self.spawn(&[])?);
-        let addresses = self.until_ready(&ready).await?;
+        let mut process = Process::from(self.spawn(&[])?);
+        let addresses = self.until_ready(&ready, &mut process).await?;
+        self.running = Some(process);
         let address = |name: &str| addresses[name].as_str().map(str::to_owned);
         self.viewer = address("viewer").doing("the viewers' address")?;
         self.admin = address("admin").doing("the admin's address")?;
         Ok(())
     }
 
-    async fn until_ready(&mut self, ready: &Path) -> Outcome<serde_json::Value> {
-        let running = &mut self.running;
+    /// Starts another process that takes over, and returns the one that served before.
+    pub(crate) async fn take_over(&mut self) -> Outcome<Process> {
+        let ready = self.home.join("data/ready.json");
+        fs::remove_file(&ready).doing(ready.display())?;
+        let mut process = Process::from(self.spawn(&["--takeover"])?);
+        self.until_ready(&ready, &mut process).await?;
+        self.running.replace(process).doing("the process before")
+    }
+
+    /// Tells the gateway to read its configuration anew (SIGHUP); it starts its successor itself.
+    pub(crate) async fn reload(&mut self) -> Outcome<Process> {
+        let before = self.id();
+        signal("HUP", before).await?;
+        let pid_file = self.home.join("data/gateway.pid");
+        let next = until("the reload", START_LIMIT, async || {
+            let next = fs::read_to_string(&pid_file).ok()?.trim().parse().ok()?;
+            (Some(next) != before).then_some(next)
+        });
+        self.running.replace(Process::Grandchild(next.await?)).doing("the process before")
+    }
+
+    async fn until_ready(&self, ready: &Path, process: &mut Process) -> Outcome<serde_json::Value> {
         let addresses = until("the gateway is ready", START_LIMIT, async || {
-            match running.as_mut().map(Child::try_wait) {
-                Some(Ok(None)) => serde_json::from_slice(&fs::read(ready).ok()?).ok().map(Some),
-                _ => Some(None),
+            if process.is_there() {
+                serde_json::from_slice(&fs::read(ready).ok()?).ok().map(Some)
+            } else {
+                Some(None)
             }
         });
         let addresses = addresses.await?;
@@ -169,30 +191,32 @@ impl Node {
 
     /// Ends it without a warning (SIGKILL).
     pub(crate) async fn kill(&mut self) -> Outcome {
-        let Some(mut running) = self.running.take() else { return Ok(()) };
-        running.kill().await.doing("killing the gateway")
+        match self.running.take() {
+            // That it did not end well is what was wanted.
+            Some(process) => process.end("KILL").await.or(Ok(())),
+            None => Ok(()),
+        }
     }
 
     /// Asks it to end (SIGTERM), and waits until it has.
     pub(crate) async fn stop(&mut self) -> Outcome {
-        let Some(mut running) = self.running.take() else { return Ok(()) };
-        signal("TERM", running.id()).await?;
-        let status = tokio::time::timeout(STOP_LIMIT, running.wait()).await;
-        let status = status.doing("stopping the gateway")?.doing("stopping the gateway")?;
-        if status.success() { Ok(()) } else { Err(Failure::new(format!("the gateway: {status}"))) }
+        match self.running.take() {
+            Some(process) => process.end("TERM").await,
+            None => Ok(()),
+        }
     }
 
     /// Fails when the gateway has ended by itself.
     pub(crate) fn still_there(&mut self) -> Outcome {
-        match self.running.as_mut().map(Child::try_wait) {
-            Some(Ok(None)) => Ok(()),
-            ended => Err(Failure::new(format!("the gateway ended: {ended:?}\n{}", self.log_tail()))),
+        if self.running.as_mut().is_some_and(Process::is_there) {
+            return Ok(());
         }
+        Err(Failure::new(format!("the gateway ended\n{}", self.log_tail())))
     }
 
     /// The process, while it runs.
     pub(crate) fn id(&self) -> Option<u32> {
-        self.running.as_ref().and_then(Child::id)
+        self.running.as_ref().and_then(Process::id)
     }
 
     /// What it says about itself.
@@ -222,10 +246,87 @@ impl Node {
     }
 }
 
+/// One process of the gateway; it is killed with its value.
+#[derive(Debug)]
+pub(crate) enum Process {
+    /// One that we started.
+    Child(Box<Child>),
+    /// One that a gateway started.
+    Grandchild(u32),
+}
+
+impl From<Child> for Process {
+    fn from(child: Child) -> Self {
+        Self::Child(Box::new(child))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // A child is killed by its own drop.
+        if let Self::Grandchild(id) = self
+            && lives(*id)
+        {
+            let _ = std::process::Command::new("kill").args(["-KILL", &id.to_string()]).status();
+        }
+    }
+}
+
+impl Process {
+    fn id(&self) -> Option<u32> {
+        match self {
+            Self::Child(child) => child.id(),
+            Self::Grandchild(id) => Some(*id),
+        }
+    }
+
+    fn is_there(&mut self) -> bool {
+        match self {
+            Self::Child(child) => matches!(child.try_wait(), Ok(None)),
+            Self::Grandchild(id) => lives(*id),
+        }
+    }
+
+    async fn end(self, how: &str) -> Outcome {
+        signal(how, self.id()).await?;
+        self.gone().await
+    }
+
+    /// Waits until it has ended, and fails unless it ended well.
+    pub(crate) async fn gone(mut self) -> Outcome {
+        match &mut self {
+            Self::Child(child) => {
+                let status = tokio::time::timeout(STOP_LIMIT, child.wait()).await;
+                let status = status.doing("the gateway's end")?.doing("the gateway's end")?;
+                if status.success() { Ok(()) } else { Err(Failure::new(format!("the gateway: {status}"))) }
+            }
+            // Nobody but its parent hears how it ended.
+            Self::Grandchild(id) => {
+                until("the gateway's end", STOP_LIMIT, async || (!lives(*id)).then_some(())).await
+            }
+        }
+    }
+}
+
+/// Whether a process runs; one that is dead and not yet waited for does not.
+fn lives(id: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with(['Z', 'X']))
+}
+
 /// Sends a signal by the name that `kill` knows.
 pub(crate) async fn signal(name: &str, id: Option<u32>) -> Outcome {
     let id = id.doing("the gateway's process")?.to_string();
     run("kill", &[&format!("-{name}"), &id]).await.map(drop)
+}
+
+/// Resident bytes of the gateway.
+pub(crate) fn resident(node: &Node) -> Outcome<u64> {
+    let path = format!("/proc/{}/status", node.id().doing("the gateway's process")?);
+    let status = fs::read_to_string(&path).doing(&path)?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    Ok(kib.doing("VmRSS")? * 1_024)
 }
 
 /// Runs a program of the system quietly and returns what it wrote.

@@ -1,7 +1,6 @@
 //! Ten thousand idle connections and a thousand slow readers, each of another segment: the process stays within
 //! what its configuration adds up to.
 
-use std::fs;
 use std::time::Duration;
 
 use testkit::{Behaviour, Script};
@@ -12,7 +11,7 @@ use crate::Stage;
 use crate::facts::Facts;
 use crate::failure::{Context, Failure, Outcome};
 use crate::film::{Film, Piece};
-use crate::gateway::{Disk, Node, Setup};
+use crate::gateway::{Disk, Node, Setup, resident};
 use crate::origin::Origin;
 use crate::viewer::{Seen, Tally, Viewer, Wish};
 
@@ -109,13 +108,4 @@ fn read(node: &Node, piece: Piece, over: Duration) -> JoinHandle<Seen> {
     let mut viewer = Viewer::new(&node.viewer).with_small_buffer(8 * 1024);
     let rate = Some(piece.len() * 1_000 / over.as_millis() as u64);
     tokio::spawn(async move { viewer.ask(&Wish { rate, ..Wish::whole(&piece) }).await })
-}
-
-/// Resident bytes of the gateway.
-fn resident(node: &Node) -> Outcome<u64> {
-    let path = format!("/proc/{}/status", node.id().doing("the gateway's process")?);
-    let status = fs::read_to_string(&path).doing(&path)?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    Ok(kib.doing("VmRSS")? * 1_024)
 }

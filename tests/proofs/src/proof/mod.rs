@@ -11,6 +11,7 @@ mod overload;
 mod power;
 mod purge;
 mod range;
+mod upgrade;
 
 use clap::ValueEnum;
 
@@ -43,6 +44,8 @@ pub(crate) enum Proof {
     Purge,
     /// Three times as many viewers as the node is built for: what it is built for is served
     Overload,
+    /// A new process takes over under hundreds of downloads, and nobody notices
+    Upgrade,
 }
 
 impl Proof {
@@ -59,6 +62,7 @@ impl Proof {
             Self::Memory => "memory",
             Self::Purge => "purge",
             Self::Overload => "overload",
+            Self::Upgrade => "upgrade",
         }
     }
 
@@ -81,6 +85,7 @@ impl Proof {
             Self::Memory => memory::run(stage, facts).await,
             Self::Purge => purge::run(stage, facts).await,
             Self::Overload => overload::run(stage, facts).await,
+            Self::Upgrade => upgrade::run(stage, facts).await,
         }
     }
 }
