@@ -14,6 +14,8 @@ mod film;
 mod gateway;
 mod origin;
 mod proof;
+#[cfg(test)]
+mod tests;
 mod viewer;
 mod volume;
 mod wreck;
