@@ -137,7 +137,13 @@ impl Viewer {
             bytes: 0,
             hit: false,
         };
+        let used_before = self.socket.is_some();
         seen.ending = self.exchange(wish, begun, &mut seen).await;
+        if used_before && seen.ending == Ending::Unanswered {
+            // The connection had ended between two requests, as any may: a new one is tried, as players do.
+            self.hang_up();
+            seen.ending = self.exchange(wish, begun, &mut seen).await;
+        }
         seen.took = begun.elapsed();
         if !matches!(seen.ending, Ending::Right | Ending::Refused(_)) {
             self.hang_up();

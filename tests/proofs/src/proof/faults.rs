@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use media::RenditionKind;
@@ -19,7 +19,7 @@ use crate::failure::{Context, Outcome};
 use crate::film::{Film, Piece, lengths};
 use crate::gateway::{Disk, Node, Setup};
 use crate::origin::Origin;
-use crate::viewer::{Ending, Tally, Viewer, Wish};
+use crate::viewer::{Ending, Seen, Tally, Viewer, Wish};
 use crate::volume::Volume;
 use crate::wreck::{Harm, blocks};
 
@@ -31,7 +31,7 @@ pub(super) async fn run(stage: &Stage, facts: &mut Facts) -> Outcome {
     let target = stage.pick(3_000, 100_000);
     let film = Film::new(stage.seed, &shape(stage.seed))?;
     let first = Origin::start("first", stage.seed, &film.package, calm()).await?;
-    let second = Origin::start("second", stage.seed, &film.package, calm()).await?;
+    let second = Origin::start("second", stage.seed, &film.package, stormy(0)).await?;
     let cache = stage.home.join("cache");
     let volume = Volume::memory(&cache, "48m").await?;
     if volume.is_none() {
@@ -46,8 +46,10 @@ pub(super) async fn run(stage: &Stage, facts: &mut Facts) -> Outcome {
         pieces: film.pieces.clone(),
         responses: AtomicU64::new(0),
         target,
+        all_happened: AtomicBool::new(false),
         watching,
     });
+    // Half of the time the second origin is honest; then nobody has a reason to be sent away.
     let chance = Chance::new(stage.seed).for_("viewer");
     let viewers: Vec<_> = (0..VIEWERS).map(|n| view(Arc::clone(&arena), chance.nth(n))).collect();
     let mut accidents = Accidents {
@@ -60,13 +62,16 @@ pub(super) async fn run(stage: &Stage, facts: &mut Facts) -> Outcome {
         happened: 0,
         done: Done::default(),
     };
-    while arena.responses.load(Ordering::Relaxed) < target {
-        accidents.next().await?;
+    while !arena.is_over() {
+        accidents.next(arena.one_is_honest()).await?;
+        arena.all_happened.store(accidents.happened >= ORDER.len(), Ordering::Relaxed);
     }
     let mut seen = Life::default();
     for viewer in viewers {
         let life = viewer.await.doing("a viewer")?;
         seen.all.add(life.all);
+        seen.served_honestly += life.served_honestly;
+        seen.let_down.extend(life.let_down);
         seen.broken_alive += life.broken_alive;
         seen.refused_alive += life.refused_alive;
     }
@@ -122,17 +127,51 @@ struct Arena {
     pieces: Vec<Piece>,
     responses: AtomicU64,
     target: u64,
+    /// Whether every kind of accident has happened.
+    all_happened: AtomicBool,
     /// Whether the gateway is up.
     watching: watch::Receiver<bool>,
+}
+
+impl Arena {
+    fn is_over(&self) -> bool {
+        self.responses.load(Ordering::Relaxed) >= self.target && self.all_happened.load(Ordering::Relaxed)
+    }
+
+    fn one_is_honest(&self) -> bool {
+        self.responses.load(Ordering::Relaxed) < self.target / 2
+    }
 }
 
 /// What a viewer saw in its life.
 #[derive(Default)]
 struct Life {
     all: Tally,
+    /// While the gateway lived and one origin was honest: who was served, and who was not.
+    served_honestly: u64,
+    let_down: Vec<String>,
     /// Responses that broke although the gateway was not killed meanwhile.
     broken_alive: u64,
     refused_alive: u64,
+}
+
+impl Life {
+    fn note(&mut self, wish: &Wish<'_>, seen: &Seen, lived: bool, honest: bool) {
+        self.all.count(wish, seen);
+        match &seen.ending {
+            Ending::Broken(_) => self.broken_alive += u64::from(lived),
+            Ending::Refused(_) => self.refused_alive += u64::from(lived),
+            _ => {}
+        }
+        match &seen.ending {
+            Ending::Right | Ending::Left => self.served_honestly += u64::from(lived && honest),
+            other if lived && honest => {
+                self.let_down
+                    .push(format!("{} {:?}: {other:?} after {:?}", wish.piece.key, wish.range, seen.took));
+            }
+            _ => {}
+        }
+    }
 }
 
 fn view(arena: Arc<Arena>, chance: Chance) -> JoinHandle<Life> {
@@ -140,7 +179,7 @@ fn view(arena: Arc<Arena>, chance: Chance) -> JoinHandle<Life> {
         let (mut viewer, mut life, mut alive) =
             (Viewer::new(&arena.address), Life::default(), arena.watching.clone());
         for n in 0.. {
-            if arena.responses.load(Ordering::Relaxed) >= arena.target {
+            if arena.is_over() {
                 break;
             }
             // The one who turns the switch is gone when the proof has failed.
@@ -150,15 +189,9 @@ fn view(arena: Arc<Arena>, chance: Chance) -> JoinHandle<Life> {
             let wish = wish(&arena.pieces, chance.nth(n));
             let seen = viewer.ask(&wish).await;
             let lived = !alive.has_changed().unwrap_or(true);
-            life.all.count(&wish, &seen);
-            match seen.ending {
-                Ending::Unanswered => sleep(RETRY).await,
-                Ending::Broken(_) => life.broken_alive += u64::from(lived),
-                Ending::Refused(_) => {
-                    life.refused_alive += u64::from(lived);
-                    sleep(RETRY).await;
-                }
-                _ => {}
+            life.note(&wish, &seen, lived, arena.one_is_honest());
+            if matches!(seen.ending, Ending::Unanswered | Ending::Refused(_)) {
+                sleep(RETRY).await;
             }
             if seen.ending != Ending::Unanswered {
                 arena.responses.fetch_add(1, Ordering::Relaxed);
@@ -223,16 +256,16 @@ struct Accidents {
 }
 
 impl Accidents {
-    async fn next(&mut self) -> Outcome {
+    async fn next(&mut self, second_is_honest: bool) -> Outcome {
         self.chance = self.chance.for_("next");
-        sleep(Duration::from_millis(self.chance.for_("pause").between(50, 700))).await;
+        sleep(Duration::from_millis(self.chance.for_("pause").between(50, 600))).await;
         match ORDER[self.happened % ORDER.len()] {
             Accident::Kill => self.kill(false).await?,
             Accident::DamagedKill => self.kill(true).await?,
             Accident::Strike => self.strike(),
             Accident::Stop => self.stop().await?,
             Accident::Full => self.fill_the_disk().await,
-            Accident::Weather => self.weather(),
+            Accident::Weather => self.weather(if second_is_honest { 1 } else { 2 }),
         }
         self.happened += 1;
         self.node.still_there()
@@ -280,14 +313,14 @@ impl Accidents {
         let ballast = volume.path.join("ballast");
         // It ends where the space does.
         let _ = fs::write(&ballast, vec![1; 64 << 20]);
-        sleep(Duration::from_millis(self.chance.for_("full").between(200, 2_000))).await;
+        sleep(Duration::from_millis(self.chance.for_("full").between(200, 1_500))).await;
         let _ = fs::remove_file(&ballast);
         self.done.full += 1;
     }
 
-    /// One origin's weather changes.
-    fn weather(&mut self) {
-        let origin = &self.origins[self.chance.for_("origin").below(2) as usize];
+    /// The weather of one of the first `among` origins changes.
+    fn weather(&mut self, among: u64) {
+        let origin = &self.origins[self.chance.for_("origin").below(among) as usize];
         let percent = [0, 10, 40, 100][self.chance.for_("weather").below(4) as usize];
         origin.follow(stormy(percent));
         self.done.storms += 1;
@@ -310,6 +343,14 @@ fn tell(facts: &mut Facts, seen: &Life, accidents: &Accidents, target: u64) {
     );
     let figure = format!("{} {}", all.wrong, all.first_wrong.as_deref().unwrap_or_default());
     facts.add(all.wrong == 0, "responses that ended cleanly with a wrong byte or length", figure);
+    let (served, let_down) = (seen.served_honestly, &seen.let_down);
+    let figure = format!(
+        "{} of {} {}",
+        let_down.len(),
+        served + let_down.len() as u64,
+        let_down.first().map_or("", |first| first)
+    );
+    facts.add(let_down.is_empty(), "while one origin was honest and the gateway lived: not served", figure);
     let alive = format!(
         "{} broken, {} refused (both origins in trouble at once) {}",
         seen.broken_alive,
