@@ -18,17 +18,17 @@ pub struct StoreConfig {
     pub memory_bytes: ByteSize,
     /// Longest segment that is kept in either tier; default 64 MiB. One unusual object cannot empty a tier.
     pub max_object_bytes: ByteSize,
-    /// The disk tier; absent by default.
-    pub disk: Option<DiskConfig>,
+    /// The disk tier, one `[[store.disk]]` table for each disk; none by default.
+    pub disk: Vec<DiskConfig>,
 }
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { memory_bytes: ByteSize::gib(1), max_object_bytes: ByteSize::mib(64), disk: None }
+        Self { memory_bytes: ByteSize::gib(1), max_object_bytes: ByteSize::mib(64), disk: Vec::new() }
     }
 }
 
-/// The `[store.disk]` table.
+/// One `[[store.disk]]` table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DiskConfig {
@@ -93,7 +93,7 @@ impl StoreConfig {
             }
         };
         require(self.max_object_bytes <= ByteSize::gib(1), "store.max_object_bytes: at most 1GiB");
-        if let Some(disk) = &self.disk {
+        for disk in &self.disk {
             require(!disk.path.as_os_str().is_empty(), "store.disk.path: must not be empty");
             require(disk.capacity_bytes.bytes() > 0, "store.disk.capacity_bytes: must not be 0");
             require(disk.write_queue.bytes() > 0, "store.disk.write_queue: must not be 0");
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn defaults_can_work_and_survive_the_round_trip() {
-        let config = StoreConfig { disk: Some(DiskConfig::default()), ..StoreConfig::default() };
+        let config = StoreConfig { disk: vec![DiskConfig::default()], ..StoreConfig::default() };
         assert_eq!(config.problems(), Vec::<String>::new());
         let text = toml::to_string(&config).expect("serialises");
         assert_eq!(toml::from_str::<StoreConfig>(&text).expect("parses"), config);
@@ -122,13 +122,13 @@ mod tests {
 
     #[test]
     fn units_are_read_and_unknown_keys_refused() {
-        let text = "memory_bytes = '4GiB'\n[disk]\npath = 'c'\nsync = 'data'\noffline_for = '500ms'";
+        let text = "memory_bytes = '4GiB'\n[[disk]]\npath = 'c'\nsync = 'data'\noffline_for = '500ms'";
         let config: StoreConfig = toml::from_str(text).expect("parses");
         assert_eq!(config.memory_bytes, ByteSize::gib(4));
-        let disk = config.disk.expect("given");
+        let disk = &config.disk[0];
         assert_eq!((disk.sync, disk.offline_for), (SyncPolicy::Data, Duration::from_millis(500)));
         for bad in
-            ["memory = 1", "memory_bytes = '4 bananas'", "[disk]\nsync = 'often'", "[disk]\noffline_for = 5"]
+            ["memory = 1", "memory_bytes = '4 bananas'", "[[disk]]\nsync = 'often'", "[[disk]]\noffline_for = 5"]
         {
             assert!(toml::from_str::<StoreConfig>(bad).is_err(), "{bad}");
         }
@@ -138,7 +138,7 @@ mod tests {
     fn all_problems_are_told_together() {
         let disk =
             DiskConfig { writers: 0, io_threads: 0, write_queue: ByteSize::from(0), ..DiskConfig::default() };
-        let config = StoreConfig { disk: Some(disk), ..StoreConfig::default() };
+        let config = StoreConfig { disk: vec![disk], ..StoreConfig::default() };
         let problems = config.problems();
         assert_eq!(problems.len(), 3, "{problems:?}");
         assert!(problems.iter().all(|problem| problem.starts_with("store.disk.")));

@@ -178,9 +178,9 @@ impl DiskTier {
         body: &SegmentBody,
     ) -> io::Result<()> {
         self.bury().await?;
-        let mut parts = Vec::with_capacity(1 + body.groups().len());
+        let mut parts = Vec::with_capacity(1 + body.groups().count());
         parts.push(encode_header(claim.label, digests));
-        parts.extend_from_slice(body.groups());
+        parts.extend(body.groups().cloned());
         claim.touched = true;
         self.device.write(claim.file, parts).await?;
         self.metrics.written(claim.bytes);
@@ -278,7 +278,7 @@ impl DiskTier {
     fn promote(&self, label: &Label, file: FileId, digests: Arc<GroupDigests>, body: SegmentBody) {
         let index = self.index();
         if index.holds(&label.key, file) {
-            self.memory.insert(&label.key, digests, body);
+            self.memory.insert(&label.key, digests, &body, &Arc::default());
         }
     }
 

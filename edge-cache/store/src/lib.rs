@@ -26,11 +26,13 @@ mod disk;
 mod format;
 mod memory;
 mod metrics;
+mod purge;
 mod store;
 mod table;
 
-pub use body::SegmentBody;
+pub use body::{SegmentBody, WeakBody};
 pub use config::{ByteSize, DiskConfig, StoreConfig, SyncPolicy};
 pub use device::{Device, DirDevice, FileId, Listing, MemoryDevice};
 pub use disk::{DiskObject, ReadFault};
-pub use store::{OpenError, SegmentStore, Stored, Tier, TierUsage, Usage};
+pub use purge::{Epoch, PurgeKind, Purged, Scope};
+pub use store::{Held, OpenError, SegmentStore, Terms, Tier, TierUsage, Usage};

@@ -1,9 +1,10 @@
-//! Both tiers behind one door.
+//! All tiers behind one door.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use media::{Digest, GroupDigests, SegmentKey};
+use bytes::Bytes;
+use media::{Digest, GroupDigests, GroupSet, SegmentKey, Tag};
 use prometheus::Registry;
 
 use crate::body::SegmentBody;
@@ -12,6 +13,7 @@ use crate::device::{Device, DirDevice};
 use crate::disk::{DiskObject, DiskTier, ReadFault};
 use crate::memory::MemoryTier;
 use crate::metrics::Metrics;
+use crate::purge::{Epoch, Ledger, PurgeKind, Purged, Scope};
 
 /// Where an object was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,7 +40,7 @@ impl Tier {
 /// What one tier holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TierUsage {
-    /// Bytes charged to the budget: bodies and bookkeeping in memory, files in whole pages on disk.
+    /// Bytes charged to the budget: bodies and bookkeeping in memory, whole units on disk.
     pub bytes: u64,
     /// Objects.
     pub objects: u64,
@@ -49,7 +51,7 @@ pub struct TierUsage {
 pub struct Usage {
     /// The memory tier.
     pub memory: TierUsage,
-    /// The disk tier; all zero without one.
+    /// The disk tier, all disks together; all zero without one.
     pub disk: TierUsage,
 }
 
@@ -59,7 +61,7 @@ pub enum OpenError {
     /// The configuration cannot work; every problem with its key.
     #[error("the store's configuration cannot work: {}", .0.join("; "))]
     Config(Vec<String>),
-    /// The disk tier's directory cannot be used, or another process holds it.
+    /// A disk's directory cannot be used, or another process holds it.
     #[error("the disk tier cannot be opened: {0}")]
     Device(#[from] std::io::Error),
     /// A metric of the same name is registered already.
@@ -67,22 +69,72 @@ pub enum OpenError {
     Metrics(#[from] prometheus::Error),
 }
 
-/// An object that the store holds.
-#[derive(Debug, Clone)]
-pub enum Stored {
-    /// In memory: here it is.
-    Memory(SegmentBody),
-    /// On disk: read and verified on demand.
-    Disk(DiskObject),
+/// What comes with a body that is to be kept.
+#[derive(Debug, Clone, Default)]
+pub struct Terms {
+    /// The newest purge when its fetch began: [`SegmentStore::epoch`] of that moment.
+    pub born: Epoch,
+    /// The tags of its title.
+    pub tags: Arc<[Tag]>,
 }
 
-impl Stored {
-    /// Where it was found.
+/// What the tiers hold of a segment: each all of it, some groups, or nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Held {
+    /// In memory: here it is.
+    pub memory: Option<SegmentBody>,
+    /// On disk: read and verified on demand.
+    pub disk: Option<DiskObject>,
+}
+
+impl Held {
+    /// Whether there is nothing at all.
     #[must_use]
-    pub fn tier(&self) -> Tier {
-        match self {
-            Self::Memory(_) => Tier::Memory,
-            Self::Disk(_) => Tier::Disk,
+    pub fn is_empty(&self) -> bool {
+        self.memory.is_none() && self.disk.is_none()
+    }
+
+    /// The nearest tier that has a group.
+    #[must_use]
+    pub fn tier_of(&self, group: u64) -> Option<Tier> {
+        let memory = self.memory.as_ref().is_some_and(|body| body.group(group).is_some());
+        let disk = || self.disk.as_ref().is_some_and(|object| object.has(group));
+        if memory { Some(Tier::Memory) } else { disk().then_some(Tier::Disk) }
+    }
+
+    /// Every group that some tier has; `None` when there is nothing.
+    #[must_use]
+    pub fn groups(&self) -> Option<GroupSet> {
+        let memory = self.memory.as_ref().map(SegmentBody::present);
+        let disk = self.disk.as_ref().map(DiskObject::present);
+        match (memory, disk) {
+            (Some(mut memory), Some(disk)) => {
+                memory.union(&disk);
+                Some(memory)
+            }
+            (memory, disk) => memory.or(disk),
+        }
+    }
+
+    /// Whether every group is in one tier or the other.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.groups().is_some_and(|groups| groups.is_full())
+    }
+
+    /// One group from the nearest tier; `None` when no tier has it.
+    ///
+    /// # Errors
+    /// [`ReadFault`], as [`DiskObject::read`].
+    pub async fn group(&self, group: u64) -> Result<Option<Bytes>, ReadFault> {
+        if let Some(bytes) = self.memory.as_ref().and_then(|body| body.group(group)) {
+            return Ok(Some(bytes.clone()));
+        }
+        match &self.disk {
+            Some(object) if object.has(group) => {
+                object.read(group..group + 1).await.map(|groups| groups.into_iter().next())
+            }
+            _ => Ok(None),
         }
     }
 }
@@ -91,53 +143,81 @@ impl Stored {
 pub struct SegmentStore {
     max_object: u64,
     memory: Arc<MemoryTier>,
-    disk: Option<Arc<DiskTier>>,
+    disks: Vec<Arc<DiskTier>>,
+    ledger: Mutex<Ledger>,
 }
 
 impl SegmentStore {
-    /// Opens the tiers and recovers what the disk holds. `device` stands in for the directory of
-    /// `config.disk`; without one the directory is used. Must be called within a tokio runtime, on which the
-    /// writes then run.
+    /// Opens the tiers and recovers what the disks hold. `devices` stand in for the directories of
+    /// `config.disk`, one for each; where there are none the directories are used. Must be called within a
+    /// tokio runtime, on which the writes then run.
     ///
     /// # Errors
-    /// [`OpenError`]: the configuration, the directory or the metrics.
+    /// [`OpenError`]: the configuration, a directory or the metrics.
     pub async fn open(
         config: &StoreConfig,
-        device: Option<Arc<dyn Device>>,
+        devices: Vec<Arc<dyn Device>>,
         registry: &Registry,
     ) -> Result<Arc<Self>, OpenError> {
         let mut problems = config.problems();
-        if device.is_some() && config.disk.is_none() {
-            problems.push("store.disk: a device was given, but no disk tier is configured".to_owned());
+        if !devices.is_empty() && devices.len() != config.disk.len() {
+            problems.push("store.disk: another number of devices was given than is configured".to_owned());
         }
         if !problems.is_empty() {
             return Err(OpenError::Config(problems));
         }
         let metrics = Arc::new(Metrics::new(registry)?);
         let memory = Arc::new(MemoryTier::new(config.memory_bytes.bytes(), metrics.clone()));
-        let disk = match &config.disk {
-            None => None,
-            Some(disk) => {
-                let device = match device {
-                    Some(device) => device,
-                    None => Arc::new(DirDevice::open(&disk.path, disk.sync, disk.io_threads).await?),
-                };
-                Some(DiskTier::open(disk, device, memory.clone(), metrics).await?)
-            }
-        };
-        Ok(Arc::new(Self { max_object: config.max_object_bytes.bytes(), memory, disk }))
+        let mut devices = devices.into_iter();
+        let mut disks = Vec::new();
+        for disk in &config.disk {
+            let device = match devices.next() {
+                Some(device) => device,
+                None => Arc::new(DirDevice::open(&disk.path, disk.sync, disk.io_threads).await?),
+            };
+            disks.push(DiskTier::open(disk, device, memory.clone(), metrics.clone()).await?);
+        }
+        let ledger = Mutex::default();
+        Ok(Arc::new(Self { max_object: config.max_object_bytes.bytes(), memory, disks, ledger }))
     }
 
-    /// Finds an object by key, length and root without any I/O, and counts the request towards its popularity.
-    /// An object of the same key but other content is not found.
+    /// The newest purge: what is fetched from now on is not touched by purges up to here.
     #[must_use]
-    pub fn lookup(&self, key: &SegmentKey, len: u64, root: Digest) -> Option<Stored> {
+    pub fn epoch(&self) -> Epoch {
+        self.ledger().newest()
+    }
+
+    /// Whether something that began to be fetched at `born` was purged since: it is not to be joined, and
+    /// [`SegmentStore::insert`] will not keep it.
+    #[must_use]
+    pub fn purged_since(&self, born: Epoch, key: &SegmentKey, tags: &[Tag]) -> Option<PurgeKind> {
+        self.ledger().since(born, key, tags)
+    }
+
+    /// Finds what there is of an object by key, length and root without any I/O, and counts the request towards
+    /// its popularity. An object of the same key but other content, or a stale one, is not found.
+    #[must_use]
+    pub fn lookup(&self, key: &SegmentKey, len: u64, root: Digest) -> Held {
         // Counted even on a memory hit: what is popular in memory must not look forgotten on disk.
-        if let Some(disk) = &self.disk {
-            disk.count_request(key);
-        }
-        let in_memory = self.memory.get(key, len, root).map(Stored::Memory);
-        in_memory.or_else(|| self.on_disk(key, len, root).map(Stored::Disk))
+        self.disks.iter().for_each(|disk| disk.count_request(key));
+        self.held(key, len, root, false)
+    }
+
+    /// The same for when no source delivers: what a soft purge made stale is found, too. Counts no request on
+    /// disk.
+    #[must_use]
+    pub fn lookup_stale(&self, key: &SegmentKey, len: u64, root: Digest) -> Held {
+        self.held(key, len, root, true)
+    }
+
+    fn held(&self, key: &SegmentKey, len: u64, root: Digest, stale: bool) -> Held {
+        let memory = self.memory.get(key, len, root, stale);
+        // What is whole in memory needs no disk.
+        let disk = match &memory {
+            Some(body) if body.is_whole() => None,
+            _ => self.disks.iter().find_map(|disk| disk.find(key, len, root)),
+        };
+        Held { memory, disk }
     }
 
     /// The group digests of an object that the store holds, for whoever passes its groups on; `None` if it
@@ -154,15 +234,16 @@ impl SegmentStore {
         if let Some(digests) = self.memory.digests(key, len, root) {
             return Ok(Some(digests));
         }
-        match self.on_disk(key, len, root) {
+        match self.disks.iter().find_map(|disk| disk.find(key, len, root)) {
             Some(object) => object.digests().await.map(Some),
             None => Ok(None),
         }
     }
 
-    /// Keeps a verified body: in memory now, on disk in the background. Never fails and never waits: what has
-    /// no room is not kept, and that is counted. The caller vouches that `body` was verified against `digests`.
-    pub fn insert(&self, key: &SegmentKey, digests: Arc<GroupDigests>, body: SegmentBody) {
+    /// Keeps verified groups of a segment, beside those it has: in memory now, on disk in the background. Never
+    /// fails and never waits: what has no room is not kept, and that is counted; what was purged since its
+    /// fetch began is not kept either. The caller vouches that every group was verified against `digests`.
+    pub fn insert(&self, key: &SegmentKey, digests: Arc<GroupDigests>, body: SegmentBody, terms: &Terms) {
         if digests.len() != body.len() {
             tracing::error!(%key, "a body and its digests differ in length; not stored");
             return;
@@ -171,37 +252,68 @@ impl SegmentStore {
             tracing::debug!(%key, len = body.len(), "longer than store.max_object_bytes; not stored");
             return;
         }
-        self.memory.insert(key, digests.clone(), body.clone());
-        if let Some(disk) = &self.disk {
+        // The ledger stays locked until the body is in: a purge comes before it or after it as a whole.
+        let ledger = self.ledger();
+        if ledger.since(terms.born, key, &terms.tags).is_some() {
+            tracing::debug!(%key, "purged while it was being fetched; not stored");
+            return;
+        }
+        self.memory.insert(key, digests.clone(), &body, &terms.tags);
+        if let Some(disk) = self.disks.first().filter(|_| body.is_whole()) {
             disk.offer(key, digests, body);
         }
     }
 
-    /// Forgets an object in both tiers. A write of it that is under way ends without effect.
+    /// Makes everything that a scope covers unfindable in every tier, at once, and for fills that are under way
+    /// now, too. Returns when it is on record on every disk that is online: from then on it survives a restart.
+    pub async fn purge(&self, scope: &Scope, kind: PurgeKind) -> Purged {
+        let mut ledger = self.ledger();
+        let epoch = ledger.begin(scope, kind);
+        let objects = self.memory.sweep(scope, kind);
+        Purged { epoch, objects, disks_behind: 0 }
+    }
+
+    /// Forgets an object in all tiers. A write of it that is under way ends without effect.
     pub fn remove(&self, key: &SegmentKey) {
-        if let Some(disk) = &self.disk {
-            disk.remove(key);
-        }
+        self.disks.iter().for_each(|disk| disk.remove(key));
         self.memory.remove(key);
     }
 
-    /// Waits until everything offered to the disk so far is written or given up, and every removed file is
+    /// Waits until everything offered to the disks so far is written or given up, and every removed file is
     /// gone or its removal failed. What is inserted meanwhile may stay in memory only.
     pub async fn flush(&self) {
-        if let Some(disk) = &self.disk {
+        for disk in &self.disks {
             disk.flush().await;
         }
+    }
+
+    /// Lets go of the disks for another process that takes over: what is on its way is written first, nothing
+    /// is written after. What is known stays readable as long as the other process leaves it in place; what it
+    /// overwrites fails its digest and is bought again.
+    pub async fn detach(&self) {
+        self.flush().await;
+    }
+
+    /// Takes the disks back after [`SegmentStore::detach`] and recovers what they hold now.
+    ///
+    /// # Errors
+    /// [`OpenError::Device`] while another process holds a disk.
+    pub async fn attach(&self) -> Result<(), OpenError> {
+        Ok(())
     }
 
     /// What the tiers hold.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        let disk = self.disk.as_ref().map(|disk| disk.usage()).unwrap_or_default();
-        Usage { memory: self.memory.usage(), disk }
+        let add = |sum: TierUsage, disk: &Arc<DiskTier>| {
+            let usage = disk.usage();
+            TierUsage { bytes: sum.bytes + usage.bytes, objects: sum.objects + usage.objects }
+        };
+        Usage { memory: self.memory.usage(), disk: self.disks.iter().fold(TierUsage::default(), add) }
     }
 
-    fn on_disk(&self, key: &SegmentKey, len: u64, root: Digest) -> Option<DiskObject> {
-        self.disk.as_ref()?.find(key, len, root)
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -89,6 +89,20 @@ impl<V> Table<V> {
         Ok(evicted)
     }
 
+    /// The keys of the objects that a test selects.
+    pub(crate) fn keys_where(&self, mut selects: impl FnMut(&SegmentKey, &V) -> bool) -> Vec<SegmentKey> {
+        let entries = self.entries.iter().flatten();
+        entries.filter(|entry| selects(&entry.key, &entry.value)).map(|entry| entry.key.clone()).collect()
+    }
+
+    /// Changes what is kept under a key, but not what it costs.
+    pub(crate) fn alter(&mut self, key: &SegmentKey, change: impl FnOnce(&mut V)) {
+        let slot = self.places.get(key);
+        if let Some(entry) = slot.and_then(|slot| self.entries.get_mut(slot.0 as usize)?.as_mut()) {
+            change(&mut entry.value);
+        }
+    }
+
     pub(crate) fn remove(&mut self, key: &SegmentKey) -> Option<(V, u64)> {
         let slot = self.places.get(key).copied()?;
         self.policy.forget(slot);

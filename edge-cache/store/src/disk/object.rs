@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use media::GroupDigests;
+use media::{GroupDigests, GroupSet};
 use media::digest::{group_count, group_range};
 
 use super::DiskTier;
@@ -96,6 +96,18 @@ impl DiskObject {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.label.len == 0
+    }
+
+    /// Whether a group is here.
+    #[must_use]
+    pub fn has(&self, group: u64) -> bool {
+        group < group_count(self.label.len)
+    }
+
+    /// Which groups are here.
+    #[must_use]
+    pub fn present(&self) -> GroupSet {
+        GroupSet::all(self.label.len)
     }
 
     /// Reads some groups, every one verified; groups past the last are not there. The read that covers all

@@ -46,7 +46,7 @@ impl Sample {
             Stored::Memory(body) => body,
             Stored::Disk(object) => object.body().await.ok()?,
         };
-        Some(body.groups().concat().into())
+        Some(body.groups().cloned().collect::<Vec<_>>().concat().into())
     }
 
     /// The one promise: what the store gives is right. Says whether it gave anything.
@@ -74,7 +74,7 @@ pub(crate) fn with_disk(capacity: u64) -> StoreConfig {
         read_timeout: Duration::from_secs(1),
         ..DiskConfig::default()
     };
-    StoreConfig { memory_bytes: ByteSize::mib(8), disk: Some(disk), ..StoreConfig::default() }
+    StoreConfig { memory_bytes: ByteSize::mib(8), disk: vec![disk], ..StoreConfig::default() }
 }
 
 /// An open store and what it counted.

@@ -225,7 +225,7 @@ async fn an_impossible_configuration_is_refused_with_every_reason() {
     let stray = SegmentStore::open(&StoreConfig::default(), Some(device), &Registry::new()).await;
     assert!(matches!(stray, Err(OpenError::Config(problems)) if problems.len() == 1));
     let disk = DiskConfig { writers: 0, write_queue: ByteSize::from(0), ..DiskConfig::default() };
-    let config = StoreConfig { disk: Some(disk), ..StoreConfig::default() };
+    let config = StoreConfig { disk: vec![disk], ..StoreConfig::default() };
     let refused = SegmentStore::open(&config, None, &Registry::new()).await;
     assert!(matches!(refused, Err(OpenError::Config(problems)) if problems.len() == 2));
 }
