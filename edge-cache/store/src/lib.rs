@@ -32,7 +32,7 @@ mod table;
 
 pub use body::{SegmentBody, WeakBody};
 pub use config::{ByteSize, DiskConfig, StoreConfig, SyncPolicy};
-pub use device::{Device, DirDevice, FileId, Listing, MemoryDevice};
+pub use device::{Device, DirDevice, DirOptions, FileName, IoBackend, MemoryDevice};
 pub use disk::{DiskObject, ReadFault};
 pub use purge::{Epoch, PurgeKind, Purged, Scope};
 pub use store::{Held, OpenError, SegmentStore, Terms, Tier, TierUsage, Usage};
