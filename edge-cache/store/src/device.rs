@@ -7,9 +7,10 @@
 //! - a write that returned `Ok` is read back by everybody who comes later, a killed and restarted process
 //!   included; only a loss of power may undo it, unless a [`Device::sync`] of that file came after it;
 //! - a write that failed, or whose caller walked away, may have taken place in whole, in part (by pages of
-//!   4096 bytes) or not at all; one whose caller walked away may also take place later;
-//! - at most a configured number of operations run at once. One that hangs keeps its place until it ends, even
-//!   when its caller has walked away, so that hung calls cannot pile up.
+//!   4096 bytes) or not at all; one whose caller walked away may also take place later, so that its pages must
+//!   not be given to anybody else before a [`Device::close`] has returned;
+//! - at most a configured number of operations run at once, [`Device::open`] included. One that hangs keeps its
+//!   place until it ends, even when its caller has walked away, so that hung calls cannot pile up.
 
 mod buffer;
 mod dir;

@@ -140,6 +140,7 @@ fn make(dir: &Path, objects: u32) -> std::io::Result<()> {
     log.flush()
 }
 
+#[expect(clippy::print_stdout, reason = "what is measured is for a person to read")]
 fn measure(objects: u32) {
     let temp = tempfile::tempdir().expect("a directory");
     make(temp.path(), objects).expect("writes");

@@ -22,16 +22,16 @@ impl AlignedBuffer {
         Self { bytes, start, len }
     }
 
-    /// The parts one after the other.
-    pub(super) fn copy_of(parts: &[Bytes]) -> Self {
-        let mut buffer = Self::new(parts.iter().map(Bytes::len).sum());
-        let mut rest = buffer.as_mut_slice();
+    /// Holds the parts one after the other, as far as there is room; gives what it holds then.
+    pub(super) fn fill(&mut self, parts: &[Bytes]) -> &[u8] {
+        let mut filled = 0;
+        let room = self.as_mut_slice();
         for part in parts {
-            let (here, after) = rest.split_at_mut(part.len());
-            here.copy_from_slice(part);
-            rest = after;
+            let here = part.len().min(room.len() - filled);
+            room[filled..filled + here].copy_from_slice(&part[..here]);
+            filled += here;
         }
-        buffer
+        &room[..filled]
     }
 
     pub(super) fn as_mut_slice(&mut self) -> &mut [u8] {
@@ -54,13 +54,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_stay_aligned_and_in_order() {
+    fn bytes_are_aligned_and_in_order() {
         for len in [0, 1, 4_096, 262_144, 1_000_003] {
             let whole: Bytes = (0..len).map(|at| (at % 251) as u8).collect();
             let parts = [whole.slice(..len / 3), Bytes::new(), whole.slice(len / 3..)];
-            let bytes = Bytes::from(AlignedBuffer::copy_of(&parts));
-            assert_eq!(bytes, whole);
-            assert_eq!(bytes.as_ptr().align_offset(ALIGNMENT), 0);
+            for room in [len, len + 1, len / 2, 0] {
+                let mut buffer = AlignedBuffer::new(room);
+                let filled = buffer.fill(&parts);
+                assert_eq!(filled, &whole[..len.min(room)]);
+                assert_eq!(filled.as_ptr().align_offset(ALIGNMENT), 0);
+                let bytes = Bytes::from(buffer);
+                assert_eq!(bytes.as_ptr().align_offset(ALIGNMENT), 0, "moved, not copied");
+                assert_eq!(bytes[..len.min(room)], whole[..len.min(room)]);
+            }
         }
     }
 }

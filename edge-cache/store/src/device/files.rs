@@ -59,6 +59,8 @@ impl AsFd for Handle {
 pub(super) struct Files {
     root: PathBuf,
     limit: usize,
+    /// Whether slabs are to bypass the page cache, and whether this file system lets them.
+    wants_direct: bool,
     direct: AtomicBool,
     /// Whether files may be changed.
     open: AtomicBool,
@@ -91,8 +93,15 @@ pub(super) struct SyncPlan {
 
 impl Files {
     pub(super) fn new(root: PathBuf, limit: usize, direct: bool) -> Self {
-        let (direct, open) = (AtomicBool::new(direct), AtomicBool::new(false));
-        Self { root, limit: limit.max(1), direct, open, lock: Mutex::default(), table: Mutex::default() }
+        Self {
+            root,
+            limit: limit.max(1),
+            wants_direct: direct,
+            direct: AtomicBool::new(direct),
+            open: AtomicBool::new(false),
+            lock: Mutex::default(),
+            table: Mutex::default(),
+        }
     }
 
     /// Takes the directory for this process, making it when it is not there, and looks at it anew. A lock that
@@ -219,6 +228,7 @@ impl Files {
 
     /// Forgets everything that was known of the files, for they may be other ones now.
     fn forget_all(&self) {
+        self.direct.store(self.wants_direct, Ordering::Relaxed);
         let mut table = self.table();
         let changes = table.changes + 1;
         *table = Table { changes, ..Table::default() };
@@ -312,7 +322,8 @@ impl Files {
 
     /// Makes the names of the directory safe, and with them the file that was synced before.
     pub(super) fn sync_names(&self, name: FileName, plan: SyncPlan) -> io::Result<()> {
-        File::open(&self.root)?.sync_all()?;
+        let synced = File::open(&self.root).and_then(|root| root.sync_all());
+        synced.inspect_err(|_| self.sync_failed(name))?;
         let mut table = self.table();
         if table.changes == plan.changes {
             table.settled.insert(name);
@@ -437,6 +448,20 @@ mod tests {
         files.keep(&old, changes);
         assert!(!is_cached(&files, LOG), "it was opened before the removal");
         assert!(files.open(LOG, Purpose::Read).is_err());
+    }
+
+    #[test]
+    fn a_refusal_of_direct_io_holds_until_the_next_take() {
+        let (_temp, files) = files(8);
+        let is_direct = || {
+            files.resize(FileName::Slab(1), PAGE).expect("makes it");
+            files.open(FileName::Slab(1), Purpose::Read).expect("opens").direct
+        };
+        let before = is_direct();
+        files.refuse_direct();
+        assert!(!is_direct());
+        files.take().expect("another file system, maybe");
+        assert_eq!(is_direct(), before);
     }
 
     #[test]

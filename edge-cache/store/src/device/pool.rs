@@ -145,6 +145,8 @@ mod tests {
     use std::sync::mpsc::sync_channel;
 
     use super::*;
+    use crate::device::FileName;
+    use crate::device::files::Purpose;
 
     #[tokio::test]
     async fn calls_keep_their_places_when_their_callers_walk_away() {
@@ -179,5 +181,31 @@ mod tests {
         drop(release);
         drop(pool.all_places().await.expect("both come back"));
         assert!(begun.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_broken_ring_is_done_without_and_replaced_by_the_next_start() {
+        let temp = tempfile::tempdir().expect("a directory");
+        let files = Arc::new(Files::new(temp.path().to_owned(), 1, false));
+        let pool = Pool::new(1);
+        if let Err(error) = pool.start(IoBackend::IoUring) {
+            assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+            return eprintln!("skipped: {error}");
+        }
+        let write = async |text: &'static str| {
+            let handle = files.open(FileName::Log(1), Purpose::Write)?;
+            let transfer = Transfer::write(0, vec![Bytes::from_static(text.as_bytes())], false);
+            pool.run(Job { handle, transfer, files: files.clone(), place: pool.place().await? }).await
+        };
+        let ring = pool.ring().clone().expect("started");
+        pool.start(IoBackend::Auto).expect("runs already");
+        assert!(pool.ring().as_ref().is_some_and(|kept| Arc::ptr_eq(kept, &ring)));
+        write("first").await.expect("writes through the ring");
+        ring.refuse_from_now_on();
+        write("other").await.expect("writes with a thread");
+        let written = std::fs::read(temp.path().join(FileName::Log(1).to_string()));
+        assert_eq!(written.expect("there"), b"other");
+        pool.start(IoBackend::Auto).expect("starts anew");
+        assert!(pool.ring().as_ref().is_some_and(|ring| ring.works()));
     }
 }

@@ -13,6 +13,9 @@ use super::buffer::AlignedBuffer;
 const MOST_SLICES: usize = 1024;
 /// Linux moves no more than a little under 2 GiB in one call; whole pages of it.
 const MOST_BYTES: usize = 1 << 30;
+/// A direct write goes through a buffer of so many bytes, piece by piece: enough for the disk to be busy, and
+/// no second copy of a long segment in memory. Whole pages.
+const STAGE: usize = 1 << 20;
 /// How often the kernel may be too busy for the same transfer before that is an error.
 const PATIENCE: u32 = 16;
 
@@ -26,7 +29,7 @@ pub(super) struct Transfer {
 
 enum Kind {
     Read { at: u64, buffer: AlignedBuffer, filled: usize },
-    Write { at: u64, parts: Vec<Bytes>, next: usize },
+    Write { at: u64, parts: Vec<Bytes>, next: usize, stage: Option<AlignedBuffer> },
     Sync { data_only: bool },
 }
 
@@ -42,13 +45,12 @@ impl Transfer {
         Self::new(Kind::Read { at, buffer: AlignedBuffer::new(len), filled: 0 }, direct)
     }
 
-    /// With direct I/O the parts are copied once, into a buffer that may be handed to the disk.
+    /// With direct I/O the parts are copied once, for the disk takes whole pages from page boundaries only.
     pub(super) fn write(at: u64, mut parts: Vec<Bytes>, direct: bool) -> Self {
-        if direct {
-            parts = vec![AlignedBuffer::copy_of(&parts).into()];
-        }
         parts.retain(|part| !part.is_empty());
-        Self::new(Kind::Write { at, parts, next: 0 }, direct)
+        let len: usize = parts.iter().map(Bytes::len).sum();
+        let stage = direct.then(|| AlignedBuffer::new(len.min(STAGE)));
+        Self::new(Kind::Write { at, parts, next: 0, stage }, direct)
     }
 
     /// `data_only` leaves out what is not needed to read the bytes back, as `fdatasync` does.
@@ -80,7 +82,10 @@ impl Transfer {
                 let most = rest.len().min(MOST_BYTES);
                 Call::Read { at: *at + *filled as u64, into: &mut rest[..most] }
             }
-            Kind::Write { at, parts, next } => {
+            Kind::Write { at, parts, next, stage: Some(stage) } => {
+                Call::Write { at: *at, from: vec![IoSlice::new(stage.fill(&parts[*next..]))] }
+            }
+            Kind::Write { at, parts, next, stage: None } => {
                 let slices = parts[*next..].iter().take(MOST_SLICES);
                 Call::Write { at: *at, from: slices.map(|part| IoSlice::new(part)).collect() }
             }
@@ -110,7 +115,7 @@ impl Transfer {
                 return ControlFlow::Break(Err(io::ErrorKind::WriteZero.into()));
             }
             Kind::Read { buffer, filled, .. } => *filled = (*filled + moved).min(buffer.len()),
-            Kind::Write { at, parts, next } => {
+            Kind::Write { at, parts, next, .. } => {
                 *at += moved as u64;
                 consume(parts, next, moved);
             }
@@ -206,7 +211,23 @@ mod tests {
         let parts = vec![Bytes::from_static(b"x"); 3_000];
         let asked = replay(Transfer::write(0, parts.clone(), false), &[Ok(1_024), Ok(1_024), Ok(952)]);
         assert_eq!(asked, (vec![(0, 1_024), (1_024, 1_024), (2_048, 952)], None));
-        assert_eq!(replay(Transfer::write(0, parts, true), &[fails(io::ErrorKind::Other)]).0, [(0, 3_000)]);
+    }
+
+    #[test]
+    fn direct_writes_go_through_a_buffer_of_bounded_size() {
+        let whole: Bytes = (0..2 * STAGE + 8_192).map(|at| (at % 251) as u8).collect();
+        let parts = || {
+            (0..whole.len()).step_by(5_000).map(|at| whole.slice(at..whole.len().min(at + 5_000))).collect()
+        };
+        let asked = replay(Transfer::write(4_096, parts(), true), &[Ok(STAGE), Ok(STAGE), Ok(8_192)]).0;
+        let (second, third) = (4_096 + STAGE as u64, 4_096 + 2 * STAGE as u64);
+        assert_eq!(asked, [(4_096, STAGE), (second, STAGE), (third, 8_192)]);
+
+        let mut transfer = Transfer::write(0, parts(), true);
+        assert!(transfer.advance(Ok(10_000)).is_continue());
+        let Call::Write { at, from } = transfer.next() else { unreachable!("it writes") };
+        assert_eq!((at, from.len()), (8_192, 1), "from a whole page on");
+        assert!(from[0][..] == whole[8_192..8_192 + STAGE]);
     }
 
     #[test]

@@ -89,6 +89,12 @@ impl Ring {
         self.shared.inbox().state == State::Open
     }
 
+    /// Takes no more jobs, as after the thread failed.
+    #[cfg(test)]
+    pub(super) fn refuse_from_now_on(&self) {
+        self.shared.inbox().state = State::Closing;
+    }
+
     /// Takes a job over; gives it back when the ring has broken.
     #[expect(clippy::result_large_err, reason = "the job goes on another way; it is not an error to box")]
     pub(super) fn submit(&self, job: Job) -> Result<oneshot::Receiver<Answer>, Job> {

@@ -8,6 +8,9 @@
 //! take. Units that an object gave up are in limbo until the records that say so are in the log: nobody writes
 //! over what a restart would still look for.
 
+mod purge;
+mod tell;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -15,13 +18,13 @@ use hashbrown::HashTable;
 use media::{Digest, GroupSet, SegmentKey, Tag};
 
 use super::geometry::Geometry;
-use super::log::{self, Put, Record};
+use super::log;
 use super::names::{Name, Names};
 use super::room::{Extent, Room};
 use crate::format::object_len;
 use crate::metrics::WriteOutcome;
 use crate::policy::{Policy, S3Fifo, Slot};
-use crate::purge::{Epoch, Ledger, PurgeKind, Scope};
+use crate::purge::{Epoch, Ledger};
 use crate::store::TierUsage;
 
 /// Most runs an object is cut into; a disk in such pieces is not worth filling.
@@ -309,7 +312,7 @@ impl Index {
     }
 
     /// The groups are written: they stand, unless the object was removed or purged meanwhile.
-    pub(crate) fn commit(&mut self, offer: &Offer, claim: Claim) -> bool {
+    pub(crate) fn commit(&mut self, offer: &Offer, claim: &Claim) -> bool {
         let wanted = self.writing.get(&offer.key) == Some(&claim.serial);
         let purged = self.purges.since(offer.born, &offer.key, &offer.tags).is_some();
         if !wanted || purged {
@@ -324,7 +327,7 @@ impl Index {
     }
 
     /// The groups were not written, or not wholly.
-    pub(crate) fn abandon(&mut self, key: &SegmentKey, claim: Claim) {
+    pub(crate) fn abandon(&mut self, key: &SegmentKey, claim: &Claim) {
         if self.writing.get(key) == Some(&claim.serial) {
             self.writing.remove(key);
         }
@@ -335,7 +338,7 @@ impl Index {
         }
     }
 
-    fn grow(&mut self, slot: Slot, claim: Claim) -> bool {
+    fn grow(&mut self, slot: Slot, claim: &Claim) -> bool {
         let Some(entry) = self.growing(slot, claim.serial) else {
             self.give_up(&claim.extents);
             return false;
@@ -351,7 +354,7 @@ impl Index {
         true
     }
 
-    fn stand(&mut self, offer: &Offer, claim: Claim) -> bool {
+    fn stand(&mut self, offer: &Offer, claim: &Claim) -> bool {
         let (Some(part), [first, further @ ..]) =
             (log::part_number(offer.key.part), claim.extents.as_slice())
         else {
@@ -411,182 +414,6 @@ impl Index {
         }
     }
 
-    /// Sweeps what a purge is about and notes the purge for what is still to come. Tells how many objects.
-    pub(crate) fn purge(&mut self, scope: &Scope, epoch: Epoch, kind: PurgeKind) -> u64 {
-        self.purges.note(scope.clone(), epoch, kind);
-        if self.recording {
-            log::put_purge(&mut self.pending, scope, epoch, kind);
-        }
-        let meant = self.meant(scope, epoch);
-        for slot in &meant {
-            match kind {
-                PurgeKind::Soft => self.make_stale(*slot),
-                PurgeKind::Hard => {
-                    self.policy.forget(*slot);
-                    self.vacate(*slot);
-                }
-            }
-        }
-        meant.len() as u64
-    }
-
-    /// The objects a purge is about: older than it, and covered by it.
-    fn meant(&self, scope: &Scope, epoch: Epoch) -> Vec<Slot> {
-        if let Scope::Segment(key) = scope {
-            let slot = self.slot_of(key);
-            let older = |slot: &Slot| self.entry(*slot).is_some_and(|entry| entry.born < epoch);
-            return slot.filter(older).into_iter().collect();
-        }
-        // Scopes speak of renditions and titles, so each name is asked once, whatever its number of segments.
-        let mut covered = Vec::new();
-        for (number, name) in self.names.iter() {
-            covered.resize(number as usize + 1, false);
-            covered[number as usize] = scope.covers(&name.key(media::Part::Init), &name.tags);
-        }
-        let is_meant = |entry: &Entry| {
-            entry.state != State::Vacant
-                && entry.born < epoch
-                && covered.get(entry.name as usize).copied().unwrap_or_default()
-        };
-        let entries = (0..).zip(&self.entries).filter(|(_, entry)| is_meant(entry));
-        entries.map(|(slot, _)| Slot(slot)).collect()
-    }
-
-    fn make_stale(&mut self, slot: Slot) {
-        let entry = &mut self.entries[slot.0 as usize];
-        if entry.state == State::Fresh {
-            entry.state = State::Stale;
-        } else if entry.state == State::Growing {
-            // What is being added began before the purge: the object goes as a whole.
-            self.remove_slot(slot);
-        }
-    }
-
-    /// What the log still has to take, and the units that are free once it has.
-    pub(crate) fn take_pending(&mut self) -> (Vec<u8>, Vec<Extent>) {
-        self.limbo_units = 0;
-        let limbo = std::mem::take(&mut self.limbo);
-        // They count as taken until they are released.
-        (std::mem::take(&mut self.pending), limbo)
-    }
-
-    /// The log has taken the records.
-    pub(crate) fn release(&mut self, limbo: Vec<Extent>) {
-        limbo.into_iter().for_each(|extent| self.room.release(extent));
-    }
-
-    /// Begins to say everything again, for a new log: names and purges at once, objects by and by.
-    pub(crate) fn retell(&mut self) {
-        let Self { names, purges, pending, .. } = self;
-        names.iter().for_each(|(number, name)| log::put_name(pending, number, name));
-        purges.purges().for_each(|(scope, epoch, kind)| log::put_purge(pending, scope, epoch, kind));
-    }
-
-    /// Says some objects again, those of `count` slots from `from` on. The slot to go on from; `None` after the
-    /// last.
-    pub(crate) fn retell_objects(&mut self, from: u32, count: u32) -> Option<u32> {
-        let end = (self.entries.len() as u32).min(from.saturating_add(count));
-        for slot in from..end {
-            let entry = self.entries[slot as usize];
-            if entry.state != State::Vacant {
-                self.record_put(Slot(slot), &entry);
-            }
-        }
-        (end < self.entries.len() as u32).then_some(end)
-    }
-
-    /// Everything has been said again.
-    pub(crate) fn end_retelling(&mut self) {
-        log::put_end(&mut self.pending);
-    }
-
-    /// What a log says happened. `false` when it makes no sense here; then nothing happened.
-    pub(crate) fn replay(&mut self, record: Record) -> bool {
-        match record {
-            Record::Name { number, name } => {
-                self.names.define(number, name);
-                true
-            }
-            Record::Put(put) => self.replay_put(&put),
-            Record::Drop { name, part } => {
-                if let Some(slot) = self.slot_at(name, part) {
-                    self.remove_slot(slot);
-                    self.settle();
-                }
-                true
-            }
-            Record::Stale { name, part } => {
-                if let Some(slot) = self.slot_at(name, part) {
-                    self.make_stale(slot);
-                }
-                true
-            }
-            Record::Purge { scope, epoch, kind } => {
-                self.purge(&scope, epoch, kind);
-                self.settle();
-                true
-            }
-            Record::End => true,
-        }
-    }
-
-    fn replay_put(&mut self, put: &Put) -> bool {
-        if let Some(slot) = self.slot_at(put.name, put.part) {
-            self.remove_slot_keeping_name(slot);
-            self.settle();
-        }
-        let Some((first, further, present)) = self.sensible(put) else {
-            return false;
-        };
-        let claimed = put.extents.iter().take_while(|extent| self.room.claim(**extent)).count();
-        let Some(key) = self.names.get(put.name).map(|name| name.key(log::part_of(put.part))) else {
-            return false;
-        };
-        if claimed < put.extents.len() {
-            put.extents[..claimed].iter().for_each(|extent| self.room.release(*extent));
-            return false;
-        }
-        self.names.hold_number(put.name);
-        let entry = Entry {
-            root_tag: put.root_tag,
-            name: put.name,
-            part: put.part,
-            len: put.len,
-            serial: self.new_serial(),
-            first,
-            born: put.born,
-            state: State::Fresh,
-        };
-        let slot = self.seat(entry, &further, &present);
-        self.policy.admit(slot, &key, self.footprint(&put.extents), put.warm);
-        true
-    }
-
-    /// The parts of a put that hang together.
-    fn sensible(&self, put: &Put) -> Option<(Extent, Vec<Extent>, GroupSet)> {
-        let len = u64::from(put.len);
-        let need = object_len(len)?.div_ceil(self.geometry.unit);
-        let units: u64 = put.extents.iter().map(|extent| u64::from(extent.units)).sum();
-        let (first, further) = put.extents.split_first()?;
-        let present = match put.present.as_slice() {
-            [] => GroupSet::all(len),
-            words => GroupSet::from_words(len, words)?,
-        };
-        self.names.get(put.name)?;
-        (units == need && len <= MAX_LEN).then(|| (*first, further.to_vec(), present))
-    }
-
-    /// While a log is read nothing is written, so what was given up is free at once.
-    fn settle(&mut self) {
-        let (_, limbo) = self.take_pending();
-        self.release(limbo);
-    }
-
-    /// A log was read: what it named and no object has is forgotten.
-    pub(crate) fn forget_unused_names(&mut self) {
-        self.names.forget_unused();
-    }
-
     /// The policy forgot a slot that is still needed.
     fn readmit(&mut self, slot: Slot) {
         let Some(entry) = self.entry(slot).copied() else { return };
@@ -599,14 +426,6 @@ impl Index {
     fn remove_slot(&mut self, slot: Slot) {
         self.policy.forget(slot);
         self.drop_slot(slot);
-    }
-
-    /// The same without letting go of the name, for a put that says the object again.
-    fn remove_slot_keeping_name(&mut self, slot: Slot) {
-        let Some(name) = self.entry(slot).map(|entry| entry.name) else { return };
-        self.names.hold_number(name);
-        self.remove_slot(slot);
-        self.names.unhold(name);
     }
 
     /// Takes an object out that the policy has forgotten already.
@@ -639,27 +458,6 @@ impl Index {
     fn give_up(&mut self, extents: &[Extent]) {
         self.limbo.extend_from_slice(extents);
         self.limbo_units += extents.iter().map(|extent| extent.units).sum::<u32>();
-    }
-
-    fn record_put(&mut self, slot: Slot, entry: &Entry) {
-        if !self.recording {
-            return;
-        }
-        let present = self.partial.get(&slot.0).map(|present| present.words().to_vec());
-        let put = Put {
-            name: entry.name,
-            part: entry.part,
-            root_tag: entry.root_tag,
-            len: entry.len,
-            born: entry.born,
-            warm: self.policy.is_warm(slot),
-            extents: self.extents(slot, entry),
-            present: present.unwrap_or_default(),
-        };
-        log::put_put(&mut self.pending, &put);
-        if entry.state == State::Stale {
-            log::put_stale(&mut self.pending, entry.name, entry.part);
-        }
     }
 
     fn place(&self, slot: Slot, entry: &Entry) -> Place {

@@ -141,9 +141,9 @@ impl Room {
             let mask = (u64::MAX >> (64 - count)) << within;
             let word = &mut self.taken[(at / 64) as usize];
             if take {
-                *word |= mask
+                *word |= mask;
             } else {
-                *word &= !mask
+                *word &= !mask;
             }
             at += count;
         }

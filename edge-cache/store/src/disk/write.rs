@@ -185,14 +185,14 @@ struct Claimed<'a> {
 
 impl Claimed<'_> {
     fn commit(&mut self) -> bool {
-        self.claim.take().is_some_and(|claim| self.tier.index().commit(self.offer, claim))
+        self.claim.take().is_some_and(|claim| self.tier.index().commit(self.offer, &claim))
     }
 }
 
 impl Drop for Claimed<'_> {
     fn drop(&mut self) {
         if let Some(claim) = self.claim.take() {
-            self.tier.index().abandon(&self.offer.key, claim);
+            self.tier.index().abandon(&self.offer.key, &claim);
             self.tier.flush_soon();
         }
     }

@@ -211,7 +211,7 @@ async fn seventeen_megabytes_in_groups_are_one_write() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn callers_that_walk_away_do_no_harm() {
     for mut rig in rigs().await {
         let pages = 64_u64;
@@ -248,7 +248,7 @@ async fn callers_that_walk_away_do_no_harm() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_at_once_wait_for_their_turn() {
     for rig in rigs().await {
         rig.resize(SLAB, 200 * PAGE).await;

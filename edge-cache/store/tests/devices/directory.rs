@@ -3,13 +3,13 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use bytes::Bytes;
 use store::device::PAGE;
 use store::{Device, DirDevice, DirOptions, FileName, IoBackend};
 
+use crate::mount::Mount;
 use crate::support::{LOG, PAGE_LEN, SLAB, bytes_of};
 
 fn device(root: &Path, open_files: usize) -> DirDevice {
@@ -126,40 +126,12 @@ async fn room_is_set_aside_and_given_back() {
     assert_eq!(room(), 0);
 }
 
-/// A small file system of its own, which only root can have.
-struct Mount(PathBuf);
-
-impl Mount {
-    fn new(at: &Path, size: &str) -> Option<Self> {
-        fs::create_dir_all(at).expect("a directory");
-        let options = format!("size={size}");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(at).status();
-        if !mounted.is_ok_and(|status| status.success()) {
-            eprintln!("skipped: no file system can be mounted here");
-            return None;
-        }
-        Some(Self(at.to_owned()))
-    }
-
-    fn read_only(&self) {
-        let remounted = Command::new("mount").args(["-o", "remount,ro"]).arg(&self.0).status().expect("runs");
-        assert!(remounted.success());
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        // Lazily, for files are still open; a failure leaves an empty tmpfs behind.
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
 #[tokio::test]
 async fn a_full_disk_says_so_early_and_keeps_what_it_has() {
     let temp = tempfile::tempdir().expect("a directory");
-    let Some(mount) = Mount::new(&temp.path().join("small"), "1m") else { return };
+    let Some(mount) = Mount::small(&temp.path().join("small")) else { return };
     for io in [IoBackend::Threads, IoBackend::Auto] {
-        let device = DirDevice::new(mount.0.clone(), DirOptions { io, ..DirOptions::default() });
+        let device = DirDevice::new(mount.path().to_owned(), DirOptions { io, ..DirOptions::default() });
         device.open().await.expect("opens");
         device.resize(SLAB, 64 * PAGE).await.expect("fits");
         let bytes = bytes_of(1, 64 * PAGE_LEN);
@@ -183,15 +155,15 @@ async fn a_full_disk_says_so_early_and_keeps_what_it_has() {
 #[tokio::test]
 async fn a_disk_that_became_read_only_is_still_read() {
     let temp = tempfile::tempdir().expect("a directory");
-    let Some(mount) = Mount::new(&temp.path().join("small"), "1m") else { return };
-    let first = device(&mount.0, 8);
+    let Some(mount) = Mount::small(&temp.path().join("small")) else { return };
+    let first = device(mount.path(), 8);
     first.open().await.expect("opens");
     first.resize(SLAB, PAGE).await.expect("fits");
     let bytes = bytes_of(1, PAGE_LEN);
     first.write(SLAB, 0, vec![bytes.clone()]).await.expect("writes");
     drop(first);
     mount.read_only();
-    let device = device(&mount.0, 8);
+    let device = device(mount.path(), 8);
     assert_eq!(device.open().await.expect("opens"), [(SLAB, PAGE)]);
     for _ in 0..2 {
         assert_eq!(device.read(SLAB, 0, PAGE_LEN).await.expect("reads"), bytes);

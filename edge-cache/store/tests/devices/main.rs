@@ -11,4 +11,6 @@ mod directory;
 mod histories;
 mod measure;
 mod memory;
+mod mount;
+mod power;
 mod support;
