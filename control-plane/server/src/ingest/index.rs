@@ -34,7 +34,8 @@ pub(super) fn write_index(
     }
     renditions.push(reader.archive()?);
     let Reader { objects, digests, .. } = reader;
-    let contents = Contents { title: of.0.clone(), package: of.1, created, objects, renditions };
+    let contents =
+        Contents { title: of.0.clone(), package: of.1, created, tags: Vec::new(), objects, renditions };
     let index = Index::new(contents).map_err(|e| Fault::permanent(format!("the index: {e}")))?;
     let groups = index.group_lists(&digests).map_err(|e| Fault::permanent(format!("the index: {e}")))?;
     fs::write(package.join(GROUPS_OBJECT), groups)?;
