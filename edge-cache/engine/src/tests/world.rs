@@ -79,6 +79,7 @@ impl Film {
             title: "bbb".parse().expect("a name"),
             package: PackageId(0xff),
             created: 1_700_000_000,
+            tags: Vec::new(),
             objects: vec![object("hls/main.m3u8", MAIN_PLAYLIST.len()), object("v720.mp4", video.len())],
             renditions: vec![main, v720],
         });

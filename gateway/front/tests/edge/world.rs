@@ -225,6 +225,7 @@ fn film(key: &SigningKey, big: usize) -> (HashMap<&'static str, Bytes>, HashMap<
         title: "bbb".parse().expect("valid"),
         package: PackageId(255),
         created: NOW,
+        tags: Vec::new(),
         objects: objects
             .iter()
             .map(|(path, bytes)| Object { path: (*path).to_owned(), len: bytes.len() as u64 })
