@@ -70,12 +70,20 @@ pub enum OpenError {
 }
 
 /// What comes with a body that is to be kept.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Terms {
     /// The newest purge when its fetch began: [`SegmentStore::epoch`] of that moment.
     pub born: Epoch,
     /// The tags of its title.
     pub tags: Arc<[Tag]>,
+    /// Whether a disk may have it; `false` keeps it in memory only.
+    pub disk: bool,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self { born: Epoch::default(), tags: Arc::default(), disk: true }
+    }
 }
 
 /// What the tiers hold of a segment: each all of it, some groups, or nothing.
@@ -259,7 +267,7 @@ impl SegmentStore {
             return;
         }
         self.memory.insert(key, digests.clone(), &body, &terms.tags);
-        if let Some(disk) = self.disks.first().filter(|_| body.is_whole()) {
+        if let Some(disk) = self.disks.first().filter(|_| terms.disk && body.is_whole()) {
             disk.offer(key, digests, body);
         }
     }
