@@ -127,12 +127,9 @@ mod tests {
         assert_eq!(config.memory_bytes, ByteSize::gib(4));
         let disk = &config.disk[0];
         assert_eq!((disk.sync, disk.offline_for), (SyncPolicy::Data, Duration::from_millis(500)));
-        for bad in [
-            "memory = 1",
-            "memory_bytes = '4 bananas'",
-            "[[disk]]\nsync = 'often'",
-            "[[disk]]\noffline_for = 5",
-        ] {
+        for bad in
+            ["memory = 1", "memory_bytes = '4 bananas'", "[[disk]]\nsync = 'often'", "[[disk]]\noffline_for = 5"]
+        {
             assert!(toml::from_str::<StoreConfig>(bad).is_err(), "{bad}");
         }
     }

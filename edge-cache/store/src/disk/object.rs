@@ -7,8 +7,8 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use media::digest::{group_count, group_range};
 use media::{GroupDigests, GroupSet};
+use media::digest::{group_count, group_range};
 
 use super::DiskTier;
 use crate::body::SegmentBody;
