@@ -23,7 +23,7 @@ use crate::config::LinkConfig;
 use crate::identity::{Fingerprint, Identity};
 use crate::keeper::{Keeper, Slot};
 use crate::metrics::Metrics;
-use crate::server::{self, Server};
+use crate::server::{self, Gate, Server};
 use crate::tls;
 
 /// One edge that we exchange segments with.
@@ -70,8 +70,8 @@ impl fmt::Debug for Link {
 }
 
 impl Link {
-    /// Binds the socket and starts serving `store` to the neighbours. Must be called within a runtime; the
-    /// tasks end with the link.
+    /// Binds the socket and starts serving `store` to the neighbours, who hear "busy" while `gate` says `false`.
+    /// Must be called within a runtime; the tasks end with the link.
     ///
     /// # Errors
     /// [`BindError`] says which of socket, identity, configuration or metrics is at fault.
@@ -80,7 +80,7 @@ impl Link {
         listen: SocketAddr,
         identity: &Identity,
         neighbours: Vec<Neighbour>,
-        store: Arc<SegmentStore>,
+        (store, gate): (Arc<SegmentStore>, Gate),
         registry: &prometheus::Registry,
     ) -> Result<Self, BindError> {
         let problems = config.problems();
@@ -111,7 +111,7 @@ impl Link {
             }
             sources.push(Arc::new(PeerSource::new(id, slots, Arc::clone(&metrics))));
         }
-        let server = Arc::new(Server::new(config, store, Arc::clone(&metrics)));
+        let server = Arc::new(Server::new(config, store, Arc::clone(&metrics), gate));
         tokio::spawn(server::accept(endpoint.clone(), server));
         Ok(Self { endpoint, address, sources, _keepers: keepers })
     }

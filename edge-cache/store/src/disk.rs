@@ -207,11 +207,13 @@ impl DiskTier {
     }
 
     /// Opens the device and puts what it holds in the place of what was known. Writers wait meanwhile; readers
-    /// of what was known find that it is gone.
+    /// of what was known find that it is gone. What was begun and has not ended, a write that hangs above all,
+    /// comes first: it must not land on units that somebody else has by then.
     async fn reopen(self: &Arc<Self>) -> io::Result<()> {
         let begun = Instant::now();
         let _nobody_writes = self.turns.acquire_many(self.config.writers as u32).await;
         self.journal.stop().await;
+        self.drive.close().await?;
         let wish = Wish { geometry: wished(&self.config), capacity: self.config.capacity_bytes.bytes() };
         let purges = self.ledger().clone();
         let first_serial = self.index().next_serial();

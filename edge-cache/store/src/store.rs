@@ -70,14 +70,20 @@ pub enum OpenError {
 }
 
 /// What comes with a body that is to be kept.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Terms {
     /// The newest purge when its fetch began: [`SegmentStore::epoch`] of that moment.
     pub born: Epoch,
     /// The tags of its title.
     pub tags: Arc<[Tag]>,
-    /// Keep it in memory only: the node has no time for its disks.
-    pub memory_only: bool,
+    /// Whether a disk may have it; `false` keeps it in memory only.
+    pub disk: bool,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self { born: Epoch::default(), tags: Arc::default(), disk: true }
+    }
 }
 
 /// What the tiers hold of a segment: each all of it, some groups, or nothing.
@@ -269,7 +275,7 @@ impl SegmentStore {
             return;
         }
         self.memory.insert(key, digests.clone(), &body, &terms.tags);
-        if terms.memory_only {
+        if !terms.disk {
             return;
         }
         let (key, tags) = (key.clone(), terms.tags.clone());

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use control_api::TokenVerifier;
-use engine::Engine;
+use engine::{Engine, Load};
 use front::{Admin, Front, FrontParts, Readiness};
 use peer::{Link, Neighbour};
 use prometheus::{IntGaugeVec, Opts, Registry};
@@ -75,10 +75,12 @@ impl Node {
         let readiness = Arc::new(Stage(Mutex::new(Some("starting"))));
         let admin =
             Admin::start(&config.admin, registry.clone(), watched(&readiness)).map_err(in_room("admin"))?;
-        let store = SegmentStore::open(&config.store, None, &registry).await.map_err(in_room("store"))?;
+        let store =
+            SegmentStore::open(&config.store, Vec::new(), &registry).await.map_err(in_room("store"))?;
+        let load = Arc::<Load>::default();
         let Materials { token_keys, index_keys, tls, identity, mut offers } = materials;
         let link = match (&config.peer, &identity) {
-            (Some(peer), Some(identity)) => Some(link(peer, identity, &store, &registry)?),
+            (Some(peer), Some(identity)) => Some(link(peer, identity, (&store, &load), &registry)?),
             _ => None,
         };
         offers.extend(config.peer.iter().zip(&link).flat_map(|(peer, link)| peer_offers(peer, link)));
@@ -87,7 +89,7 @@ impl Node {
         }
         let sources =
             Sources::new(seeded(&config.sourcing), offers, &registry).map_err(in_room("sourcing"))?;
-        let engine = Engine::new(config.engine.clone(), store, sources, index_keys, &registry);
+        let engine = Engine::new(config.engine.clone(), store, sources, index_keys, load, &registry);
         let engine = engine.map_err(in_room("engine"))?;
         let (access_log, access) = AccessLog::start(&config.access_log).map_err(in_room("access_log"))?;
         let parts = FrontParts {
@@ -171,7 +173,7 @@ fn build_info(registry: &Registry) -> prometheus::Result<()> {
 fn link(
     config: &PeerConfig,
     identity: &peer::Identity,
-    store: &Arc<SegmentStore>,
+    (store, load): (&Arc<SegmentStore>, &Arc<Load>),
     registry: &Registry,
 ) -> Result<Link, StartError> {
     let neighbour = |neighbour: &crate::config::NeighbourConfig| {
@@ -179,8 +181,9 @@ fn link(
         Ok(Neighbour { id: neighbour.id.clone(), address: neighbour.address.clone(), fingerprint })
     };
     let neighbours = config.neighbour.iter().map(neighbour).collect::<Result<_, StartError>>()?;
-    Link::bind(&config.link, config.listen, identity, neighbours, Arc::clone(store), registry)
-        .map_err(in_room("peer"))
+    let load = Arc::clone(load);
+    let serving = (Arc::clone(store), Arc::new(move || load.allows_uploads()) as peer::Gate);
+    Link::bind(&config.link, config.listen, identity, neighbours, serving, registry).map_err(in_room("peer"))
 }
 
 /// The link's sources come in the order of the configuration.

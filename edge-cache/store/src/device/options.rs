@@ -28,7 +28,7 @@ impl Default for DirOptions {
 pub enum IoBackend {
     /// `io-uring` where the kernel allows it, `threads` where it does not. Eight direct reads at once cost the
     /// ring 0.18 CPU-s/GB and threads 0.25 in pieces of 256 KiB, 1.0 and 3.0 in pieces of 16 KiB, at the same
-    /// rate; writes cost the same (`tests/devices/measure.rs`).
+    /// rate; writes cost no more (`tests/devices/measure.rs`).
     Auto,
     /// One io_uring for each device; opening the device fails where the kernel does not allow it.
     IoUring,

@@ -54,7 +54,7 @@ impl Sample {
     }
 
     pub(crate) fn terms(&self, store: &SegmentStore) -> Terms {
-        Terms { born: store.epoch(), tags: self.tags.clone(), memory_only: false }
+        Terms { born: store.epoch(), tags: self.tags.clone(), disk: true }
     }
 
     pub(crate) fn insert_into(&self, store: &SegmentStore) {

@@ -302,7 +302,7 @@ async fn what_is_for_memory_only_spares_the_disk() {
     let device = MemoryDevice::new();
     let node = Node::over(&device, &with_disk(1 << 20)).await;
     let sample = Sample::new(1, 0, 20_000);
-    let terms = store::Terms { memory_only: true, ..sample.terms(&node.store) };
+    let terms = store::Terms { disk: false, ..sample.terms(&node.store) };
     let body = store::SegmentBody::of(&sample.bytes);
     node.store.insert(&sample.key, sample.digests.clone(), body, &terms);
     node.store.flush().await;
