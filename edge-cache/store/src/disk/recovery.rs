@@ -3,6 +3,7 @@
 //! No segment is read, so the cost is that of the log. Whether the bytes that the index points to are still
 //! right shows when they are read; until then nothing depends on them.
 
+use std::collections::HashMap;
 use std::io;
 
 use bytes::{Bytes, BytesMut};
@@ -110,13 +111,18 @@ async fn fit_slabs(
     limit: u32,
     files: &[(FileName, u64)],
 ) -> io::Result<u32> {
-    let len_of = |number| files.iter().find(|(name, _)| *name == FileName::Slab(number)).map(|(_, len)| *len);
-    let units = geometry.units_in(len_of).min(limit);
-    let wanted: Vec<(FileName, u64)> = geometry.slabs(units).collect();
-    for (name, len) in files.iter().filter(|(name, _)| matches!(name, FileName::Slab(_))) {
-        let keep = wanted.iter().find(|(wanted, _)| wanted == name).map_or(0, |(_, keep)| *keep);
-        if *len > keep {
-            drive.resize(*name, keep).await?;
+    let slab = |(name, len): &(FileName, u64)| match name {
+        FileName::Slab(number) => Some((*number, *len)),
+        FileName::Log(_) | FileName::Superblock => None,
+    };
+    let slabs: HashMap<u32, u64> = files.iter().filter_map(slab).collect();
+    let units = geometry.units_in(|number| slabs.get(&number).copied()).min(limit);
+    let wanted: HashMap<FileName, u64> = geometry.slabs(units).collect();
+    for (number, len) in slabs {
+        let name = FileName::Slab(number);
+        let keep = wanted.get(&name).copied().unwrap_or(0);
+        if len > keep {
+            drive.resize(name, keep).await?;
         }
     }
     Ok(units)
