@@ -121,19 +121,20 @@ impl Journal {
         self.tail.lock().await.complete.is_none()
     }
 
-    /// Begins a new log behind the present one, which stays until the new one is complete.
+    /// Begins a new log behind the present one, which stays until the new one is complete. Nobody appends to the
+    /// new one before its names are pending.
     pub(crate) async fn replace(&self, index: &Mutex<Index>) -> io::Result<()> {
         let mut tail = self.tail.lock().await;
         self.append(&mut tail, index, false).await?;
+        lock(index).retell();
         let mut logs = std::mem::take(&mut tail.older);
         logs.push(tail.generation);
         *tail = Tail::after(logs);
         Ok(())
     }
 
-    /// Says everything that stands again, step by step, and removes the older logs.
+    /// Says every object that stands again, step by step, and removes the older logs.
     pub(crate) async fn retell(&self, index: &Mutex<Index>) -> io::Result<()> {
-        lock(index).retell();
         let mut next = Some(0);
         while let Some(from) = next {
             next = lock(index).retell_objects(from, STEP);

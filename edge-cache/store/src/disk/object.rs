@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::future::try_join;
 use media::digest::{group_count, group_range};
 use media::{Digest, GroupDigests, GroupSet, SegmentKey};
@@ -199,7 +199,7 @@ impl DiskObject {
     }
 
     /// Whole pages of the object.
-    async fn load(&self, range: Range<u64>) -> Result<BytesMut, ReadFault> {
+    async fn load(&self, range: Range<u64>) -> Result<Bytes, ReadFault> {
         let geometry = self.tier.index().geometry();
         let read = self.tier.drive.read_object(geometry, &self.place.extents, range.clone()).await;
         let pieces = read.map_err(|error| {
@@ -271,12 +271,11 @@ async fn verified(digests: &GroupDigests, groups: Range<u64>, bytes: &[u8]) -> R
 }
 
 /// One buffer out of several; the usual single one is not copied.
-fn join(pieces: Vec<Bytes>) -> BytesMut {
-    let mut pieces = pieces.into_iter();
-    let first = pieces.next().unwrap_or_default();
-    let mut joined = first.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
-    pieces.for_each(|piece| joined.extend_from_slice(&piece));
-    joined
+fn join(pieces: Vec<Bytes>) -> Bytes {
+    match <[Bytes; 1]>::try_from(pieces) {
+        Ok([only]) => only,
+        Err(pieces) => pieces.concat().into(),
+    }
 }
 
 impl fmt::Debug for DiskObject {

@@ -59,7 +59,9 @@ pub(crate) async fn recover(
     let logs = logs(&files);
     let rejected = replay(drive, &logs, &files, &mut index).await?;
     index.forget_unused_names();
+    // What is said from here on goes into a new log, and its names first.
     index.record_from_now_on();
+    index.retell();
     for (scope, epoch, kind) in purges.purges() {
         if !index.purges().knows(scope, epoch, kind) {
             index.purge(scope, epoch, kind);

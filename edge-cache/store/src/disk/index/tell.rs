@@ -21,11 +21,14 @@ impl Index {
         limbo.into_iter().for_each(|extent| self.room.release(extent));
     }
 
-    /// Begins to say everything again, for a new log: names and purges at once, objects by and by.
+    /// Begins to say everything again, for a new log: names and purges at once, objects by and by. They come
+    /// before what is pending, which may speak of the names.
     pub(crate) fn retell(&mut self) {
+        let later = std::mem::take(&mut self.pending);
         let Self { names, purges, pending, .. } = self;
         names.iter().for_each(|(number, name)| log::put_name(pending, number, name));
         purges.purges().for_each(|(scope, epoch, kind)| log::put_purge(pending, scope, epoch, kind));
+        pending.extend_from_slice(&later);
     }
 
     /// Says some objects again, those of `count` slots from `from` on. The slot to go on from; `None` after the
