@@ -160,7 +160,7 @@ impl Cursor {
     }
 
     async fn await_fill(&mut self, n: u64) -> Result<Option<Bytes>, ServeError> {
-        let Some((outcome, reader)) = self.fill.as_mut().filter(|(_, reader)| reader.expects(n)) else {
+        let Some((outcome, reader)) = self.fill.as_ref().filter(|(_, reader)| reader.expects(n)) else {
             return Ok(None);
         };
         let group = reader.group(n).await?;
