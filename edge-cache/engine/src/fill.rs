@@ -135,9 +135,9 @@ pub(crate) struct Reader {
 
 impl Reader {
     /// Called with the table locked, so that a fill is never closed between being found and being joined.
-    fn join(fill: &Arc<Fill>, lacks: GroupSet) -> Self {
+    fn join(fill: &Arc<Fill>, lacks: GroupSet, newcomer: bool) -> Self {
         let lacks = Arc::new(lacks);
-        let id = fill.wants().join(Arc::clone(&lacks));
+        let id = fill.wants().join(Arc::clone(&lacks), newcomer);
         fill.changed.notify_one();
         Self { id, fill: Arc::clone(fill), groups: fill.groups.clone(), lacks }
     }
