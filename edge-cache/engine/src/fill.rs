@@ -26,6 +26,7 @@ use tokio::sync::Notify;
 use self::admission::Admission;
 use self::wants::{Outlook, Wants};
 use crate::error::ServeError;
+use crate::outlived::Outlived;
 
 /// The verified groups of a fill. Whoever holds this keeps them alive.
 pub(crate) struct Groups(Box<[OnceLock<Bytes>]>);
@@ -55,6 +56,7 @@ pub(crate) struct Fill {
     pub(crate) root: Digest,
     /// The newest purge when it began.
     pub(crate) born: Epoch,
+    outlived: Outlived,
     groups: Weak<Groups>,
     wants: Mutex<Wants>,
     /// Wakes the task: somebody came, left, or wants more.
@@ -79,6 +81,7 @@ impl Fill {
             len,
             root,
             born,
+            outlived: Outlived::new(born),
             groups: Arc::downgrade(&groups),
             wants: Mutex::new(Wants::new(len)),
             changed: Notify::new(),

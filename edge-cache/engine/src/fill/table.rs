@@ -46,7 +46,7 @@ impl Table {
         let (key, len, root) = (&described.key, described.len(), described.root());
         let mut fills = self.lock();
         let joinable =
-            |fill: &&Arc<Fill>| self.store.purged_since(fill.born, key, &described.tags()).is_none();
+            |fill: &&Arc<Fill>| fill.outlived.purged(&self.store, key, &described.tags()).is_none();
         if let Some(fill) = fills.get(key).filter(joinable) {
             let same = fill.len == len && fill.root == root;
             let other = || {

@@ -118,6 +118,19 @@ async fn a_soft_purge_keeps_the_index_for_when_every_source_is_away() {
     assert!(world.serve_all(0).await.is_err(), "a hard purge leaves nothing");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_load_of_an_index_begun_before_a_purge_is_no_answer_after_it() {
+    let world = world().await;
+    let before = async { world.engine.describe(&key(0)).await.map(|_| ()) };
+    let after = async {
+        tokio::task::yield_now().await;
+        world.engine.purge(&title(), PurgeKind::Hard).await;
+        world.engine.describe(&key(0)).await.map(|_| ())
+    };
+    assert_eq!(tokio::join!(before, after), (Ok(()), Ok(())));
+    assert_eq!(world.sources[0].asked(INDEX).len(), 2);
+}
+
 /// Real threads: viewers of every range, a memory that keeps little, and purges all the time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn whatever_is_purged_meanwhile_every_viewer_gets_its_bytes() {
