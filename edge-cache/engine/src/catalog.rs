@@ -4,7 +4,6 @@
 //! the index is used next: after a hard one it is fetched anew, after a soft one it is served only while no
 //! source delivers it.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::EngineConfig;
 use crate::error::{Failure, ServeError};
 use crate::flights::{Flights, Grounded};
+use crate::outlived::Outlived;
 
 type Package = (TitleId, PackageId);
 
@@ -62,28 +62,11 @@ struct Loaded {
     index: Arc<Index>,
     tags: Arc<[Tag]>,
     weight: u32,
+    /// The newest purge when its load began.
+    born: Epoch,
     outlived: Arc<Outlived>,
     /// When a source may be asked again for one that was purged softly.
     retry: Arc<Mutex<Option<Instant>>>,
-}
-
-/// The newest purge that something is known to have outlived.
-pub(crate) struct Outlived(AtomicU32);
-
-impl Outlived {
-    pub(crate) fn new(epoch: Epoch) -> Arc<Self> {
-        Arc::new(Self(AtomicU32::new(epoch.0)))
-    }
-
-    /// Whether a purge came since. Each purge is looked at once.
-    pub(crate) fn purged(&self, store: &SegmentStore, key: &SegmentKey, tags: &[Tag]) -> Option<PurgeKind> {
-        let newest = store.epoch();
-        let purged = store.purged_since(Epoch(self.0.load(Ordering::Relaxed)), key, tags);
-        if purged.is_none() {
-            self.0.fetch_max(newest.0, Ordering::Relaxed);
-        }
-        purged
-    }
 }
 
 /// Remembered with its end in tokio's time: the cache's own clock is private.
@@ -132,18 +115,29 @@ impl Catalog {
         {
             return Err(miss.error);
         }
-        let loader = Arc::clone(&self.loader);
-        let load = || {
-            let package = package.clone();
-            async move { loader.load(&package).await }
-        };
-        match (self.flights.join(&package, &self.tasks, load).await.unwrap_or_else(grounded), old) {
+        match (self.fly(&package).await, old) {
             (Ok(loaded), _) => Ok(loaded.known(false)),
             (Err(error), Some(old)) if error.reason.is_absence_of_sources() => {
                 old.rest_until(Instant::now() + self.loader.miss_for);
                 Ok(old.known(true))
             }
             (Err(error), _) => Err(error),
+        }
+    }
+
+    /// Loads an index. A load that began before a purge of it is no answer for whoever came after.
+    async fn fly(&self, package: &Package) -> Result<Loaded, ServeError> {
+        let came = self.loader.store.epoch();
+        loop {
+            let loader = Arc::clone(&self.loader);
+            let load = || {
+                let package = package.clone();
+                async move { loader.load(&package).await }
+            };
+            let loaded = self.flights.join(package, &self.tasks, load).await.unwrap_or_else(grounded)?;
+            if loaded.born >= came || self.loader.purged(package, &loaded).is_none() {
+                return Ok(loaded);
+            }
         }
     }
 }
@@ -247,7 +241,8 @@ impl Loader {
                 tags: tags_of(&index),
                 index: Arc::new(index),
                 weight,
-                outlived: Outlived::new(born),
+                born,
+                outlived: Arc::new(Outlived::new(born)),
                 retry: Arc::default(),
             })
             .map_err(|error| ServeError::new(Failure::Untrusted, error)))

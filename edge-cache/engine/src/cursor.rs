@@ -11,6 +11,7 @@ use media::ByteRange;
 use media::digest::{GROUP_LEN, groups_of};
 use sourcing::SourceId;
 use store::{DiskObject, Held, WeakBody};
+use tokio::time::{Instant, sleep};
 
 use crate::disk_feed::DiskFeed;
 use crate::engine::{Described, Engine, Outcome};
@@ -18,9 +19,21 @@ use crate::error::{Failure, ServeError};
 use crate::fill::Reader;
 use crate::window::Window;
 
-/// Looks for one group before a viewer is told that it cannot be had. Each look that finds a place gives a group or
-/// excludes a place, so more than three are a bug.
+/// Looks for one group before a viewer is told that it cannot be had. A look that finds a place gives the group,
+/// unless the place loses it in that moment; a disk is trusted with so many losses, a fill gives it or fails.
 const MAX_LOOKS: u32 = 8;
+
+/// Objects that may rot or go under a viewer before it leaves the disk for good.
+const MAX_DISK_FAULTS: u32 = 3;
+
+/// What a viewer looks for.
+pub(crate) struct Ask {
+    pub(crate) groups: Range<u64>,
+    /// Whether on disk, too.
+    pub(crate) disk: bool,
+    /// Whether nothing was bought for it before: one who comes back for what was lost is no sign of a demand.
+    pub(crate) newcomer: bool,
+}
 
 /// Where the groups of a range are.
 pub(crate) struct Found {
@@ -41,8 +54,15 @@ pub(crate) struct Cursor {
     disk: Option<DiskObject>,
     feed: Option<DiskFeed>,
     fill: Option<(Outcome, Reader)>,
-    /// `false` for a viewer who met a disk fault: it does not go back to the disk.
+    /// `false` for a viewer whose disk failed or hesitated: it does not go back there.
     trusts_disk: bool,
+    disk_faults: u32,
+    /// The disk let it down just now.
+    left_disk: bool,
+    /// Bytes went out.
+    begun: bool,
+    /// Until when this viewer, whose response has begun, tries again on a node that is full.
+    patience: Option<Instant>,
     /// Groups before this one were looked for.
     sought: u64,
     window: Window,
@@ -63,6 +83,10 @@ impl Cursor {
             feed: None,
             fill: None,
             trusts_disk: true,
+            disk_faults: 0,
+            left_disk: false,
+            begun: false,
+            patience: None,
             sought: 0,
             window: Window::default(),
             stale: false,
@@ -98,33 +122,46 @@ impl Cursor {
         let group = self.group(number).await?;
         let piece = self.piece(number, &group)?;
         self.rest.start += piece.len() as u64;
+        (self.begun, self.patience) = (true, None);
         self.engine.metrics().sent(self.outcome, piece.len());
         Ok(Some(piece))
     }
 
     async fn group(&mut self, n: u64) -> Result<Bytes, ServeError> {
-        let mut error = ServeError::new(Failure::SourcesExhausted, "a group was found and lost too often");
-        for _ in 0..MAX_LOOKS {
-            if let Some(group) = self.at_hand(n) {
-                return Ok(group);
-            }
-            if let Some(group) = self.read_disk(n).await {
-                return Ok(group);
-            }
-            let found = match self.await_fill(n).await {
-                Ok(None) => self.look_again(n),
-                found => found,
-            };
-            match found {
+        let mut looks = 0;
+        let error = loop {
+            match self.find(n).await {
                 Ok(Some(group)) => return Ok(group),
-                Ok(None) => {}
-                Err(failed) => {
-                    error = failed;
-                    break;
+                Ok(None) if looks < MAX_LOOKS => looks += 1,
+                Ok(None) => break ServeError::new(Failure::SourcesExhausted, "a group was lost too often"),
+                Err(error) if error.reason == Failure::Overloaded && self.may_wait() => {
+                    sleep(self.engine.turn_wait()).await;
                 }
+                Err(error) => break error,
             }
-        }
+        };
         self.last_resort(n, error).await
+    }
+
+    /// One round: what is at hand, the disk, the fill, and at last a new look.
+    async fn find(&mut self, n: u64) -> Result<Option<Bytes>, ServeError> {
+        if let Some(group) = self.at_hand(n) {
+            return Ok(Some(group));
+        }
+        if let Some(group) = self.read_disk(n).await {
+            return Ok(Some(group));
+        }
+        match self.await_fill(n).await? {
+            None => self.look_again(n),
+            found => Ok(found),
+        }
+    }
+
+    /// Nobody is turned away in the middle of a response: whoever has begun waits, as long as a fill may take.
+    fn may_wait(&mut self) -> bool {
+        let now = Instant::now();
+        let until = *self.patience.get_or_insert(now + self.engine.fill_deadline());
+        self.begun && now < until
     }
 
     fn at_hand(&mut self, n: u64) -> Option<Bytes> {
@@ -153,14 +190,16 @@ impl Cursor {
                 let (key, why) = (&self.described.key, departure.as_str());
                 tracing::debug!(%key, group = n, why, "a viewer leaves the disk");
                 self.engine.metrics().departed(departure);
-                (self.disk, self.feed, self.trusts_disk) = (None, None, false);
+                (self.disk, self.feed) = (None, None);
+                (self.left_disk, self.disk_faults) = (true, self.disk_faults + 1);
+                self.trusts_disk &= departure.is_about_the_object() && self.disk_faults < MAX_DISK_FAULTS;
                 None
             }
         }
     }
 
     async fn await_fill(&mut self, n: u64) -> Result<Option<Bytes>, ServeError> {
-        let Some((outcome, reader)) = self.fill.as_mut().filter(|(_, reader)| reader.expects(n)) else {
+        let Some((outcome, reader)) = self.fill.as_ref().filter(|(_, reader)| reader.expects(n)) else {
             return Ok(None);
         };
         let group = reader.group(n).await?;
@@ -170,15 +209,18 @@ impl Cursor {
 
     /// Asks the tiers and the table anew for what is left. The first group, if it is in memory.
     fn look_again(&mut self, n: u64) -> Result<Option<Bytes>, ServeError> {
+        let left_disk = std::mem::take(&mut self.left_disk);
         match self.sought {
             0 => {}
             sought if n >= sought => self.window.taken(),
             // Memory or the fill gave up what this viewer had not read yet. Leaving the disk is another matter.
-            _ if self.trusts_disk || self.fill.is_some() => self.window.cut(self.engine.first_window()),
+            _ if !left_disk => self.window.cut(self.engine.first_window()),
             _ => {}
         }
+        let newcomer = self.sought == 0 || left_disk;
         self.sought = self.window.end(n, self.end());
-        let found = self.engine.feed(&self.described, n..self.sought, self.trusts_disk)?;
+        let ask = Ask { groups: n..self.sought, disk: self.trusts_disk, newcomer };
+        let found = self.engine.feed(&self.described, &ask)?;
         self.fill = found.fill;
         Ok(self.hold(found.held, n))
     }

@@ -33,6 +33,11 @@ impl Departure {
         Self::Impatient,
     ];
 
+    /// Whether another look at the disk may find more: the object or some of it is gone, the disk itself is well.
+    pub(crate) const fn is_about_the_object(self) -> bool {
+        matches!(self, Self::Fault(ReadFault::Corrupt | ReadFault::Gone))
+    }
+
     /// The word used in logs and metrics.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {

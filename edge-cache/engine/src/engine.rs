@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use media::index::{Entry, Index, PublicKey};
 use media::{ByteRange, Digest, GroupSet, RenditionKind, SegmentKey, Tag};
@@ -16,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::body::Body;
 use crate::catalog::Catalog;
 use crate::config::EngineConfig;
-use crate::cursor::{Cursor, Found};
+use crate::cursor::{Ask, Cursor, Found};
 use crate::disk_feed::Reading;
 use crate::error::{Failure, ServeError};
 use crate::fill::admission::Admission;
@@ -293,23 +294,26 @@ impl Engine {
         self.0.reading.clone()
     }
 
+    pub(crate) fn turn_wait(&self) -> Duration {
+        self.0.config.admission_wait
+    }
+
+    pub(crate) fn fill_deadline(&self) -> Duration {
+        self.0.config.fill_deadline
+    }
+
     /// Groups that a viewer who was cut off asks for at first.
     pub(crate) fn first_window(&self) -> u64 {
         self.0.config.strand_near_bytes.bytes() / media::GROUP_LEN
     }
 
-    /// Where to read groups of a segment from now. `disk` is false for a viewer who has met a disk fault.
-    pub(crate) fn feed(
-        &self,
-        described: &Described,
-        groups: Range<u64>,
-        disk: bool,
-    ) -> Result<Found, ServeError> {
+    /// Where to read groups of a segment from now.
+    pub(crate) fn feed(&self, described: &Described, ask: &Ask) -> Result<Found, ServeError> {
         let (inner, len) = (&self.0, described.len());
         let look = || {
             let mut held = inner.store.lookup(&described.key, len, described.root());
-            held.disk = held.disk.filter(|_| disk);
-            let lacks = lacking(&held, len, groups.clone());
+            held.disk = held.disk.filter(|_| ask.disk);
+            let lacks = lacking(&held, len, ask.groups.clone());
             (held, lacks)
         };
         let (held, lacks) = look();
@@ -317,7 +321,7 @@ impl Engine {
         if lacks.is_empty() {
             return Ok(Found { held, fill: None });
         }
-        Ok(match inner.table.enter(described, lacks, look)? {
+        Ok(match inner.table.enter(described, (lacks, ask.newcomer), look)? {
             Entered::Stored(held) => Found { held, fill: None },
             Entered::Joined(reader) => Found { held, fill: Some((Outcome::Joined, reader)) },
             Entered::Led(held, reader, fill) => {

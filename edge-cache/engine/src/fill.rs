@@ -13,6 +13,7 @@ pub(crate) mod table;
 pub(crate) mod task;
 pub(crate) mod wants;
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
@@ -20,11 +21,12 @@ use media::digest::group_count;
 use media::{Digest, GroupSet};
 use sourcing::SourceId;
 use store::{Epoch, SegmentBody};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use self::admission::Admission;
 use self::wants::{Outlook, Wants};
-use crate::error::{Failure, ServeError};
+use crate::error::ServeError;
+use crate::outlived::Outlived;
 
 /// The verified groups of a fill. Whoever holds this keeps them alive.
 pub(crate) struct Groups(Box<[OnceLock<Bytes>]>);
@@ -54,12 +56,13 @@ pub(crate) struct Fill {
     pub(crate) root: Digest,
     /// The newest purge when it began.
     pub(crate) born: Epoch,
+    outlived: Outlived,
     groups: Weak<Groups>,
     wants: Mutex<Wants>,
     /// Wakes the task: somebody came, left, or wants more.
     changed: Notify,
-    /// Wakes the readers: a group came, or none will come any more.
-    progress: watch::Sender<()>,
+    /// Wakes the readers, in the order they began to wait: a group came, or none will come any more.
+    progress: Notify,
     /// Who delivered last.
     source: Mutex<Option<SourceId>>,
     admission: Arc<Admission>,
@@ -78,10 +81,11 @@ impl Fill {
             len,
             root,
             born,
+            outlived: Outlived::new(born),
             groups: Arc::downgrade(&groups),
             wants: Mutex::new(Wants::new(len)),
             changed: Notify::new(),
-            progress: watch::Sender::default(),
+            progress: Notify::new(),
             source: Mutex::default(),
             admission: Arc::clone(admission),
         };
@@ -106,7 +110,7 @@ impl Fill {
     }
 
     fn announce(&self) {
-        self.progress.send_replace(());
+        self.progress.notify_waiters();
     }
 
     /// Nothing more will come. Readers of what is here go on.
@@ -129,17 +133,16 @@ pub(crate) struct Reader {
     id: u64,
     fill: Arc<Fill>,
     groups: Weak<Groups>,
-    progress: watch::Receiver<()>,
     lacks: Arc<GroupSet>,
 }
 
 impl Reader {
     /// Called with the table locked, so that a fill is never closed between being found and being joined.
-    fn join(fill: &Arc<Fill>, lacks: GroupSet) -> Self {
-        let (lacks, progress) = (Arc::new(lacks), fill.progress.subscribe());
-        let id = fill.wants().join(Arc::clone(&lacks));
+    fn join(fill: &Arc<Fill>, lacks: GroupSet, newcomer: bool) -> Self {
+        let lacks = Arc::new(lacks);
+        let id = fill.wants().join(Arc::clone(&lacks), newcomer);
         fill.changed.notify_one();
-        Self { id, fill: Arc::clone(fill), groups: fill.groups.clone(), progress, lacks }
+        Self { id, fill: Arc::clone(fill), groups: fill.groups.clone(), lacks }
     }
 
     /// Whether this viewer counts on the fill for a group.
@@ -156,22 +159,21 @@ impl Reader {
     ///
     /// # Errors
     /// [`ServeError`] when no source delivers it.
-    pub(crate) async fn group(&mut self, n: u64) -> Result<Option<Bytes>, ServeError> {
+    pub(crate) async fn group(&self, n: u64) -> Result<Option<Bytes>, ServeError> {
         // Held until the group is here: what somebody waits for is not given up under him.
         let Some(groups) = self.groups.upgrade() else { return Ok(None) };
         loop {
-            self.progress.borrow_and_update();
+            let mut progress = pin!(self.fill.progress.notified());
+            // Listening begins before the look, so that nothing falls between them.
+            progress.as_mut().enable();
             let outlook = self.fill.wants().outlook(n);
             if let Some(bytes) = groups.get(n) {
                 return Ok(Some(bytes));
             }
             match outlook {
-                Outlook::Coming => {}
+                Outlook::Coming => progress.await,
                 Outlook::Closed => return Ok(None),
                 Outlook::Failed(error) => return Err(error),
-            }
-            if self.progress.changed().await.is_err() {
-                return Err(ServeError::new(Failure::SourcesExhausted, "the fill is gone"));
             }
         }
     }

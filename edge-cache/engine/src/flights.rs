@@ -6,17 +6,22 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
-
-type Ticket<V> = watch::Receiver<Option<V>>;
 
 /// The loads that are under way.
 pub(crate) struct Flights<K, V> {
-    flying: Mutex<HashMap<K, Ticket<V>>>,
+    flying: Mutex<HashMap<K, Arc<Landing<V>>>>,
     limit: usize,
+}
+
+/// Where those who wait for a load hear of it, in the order they came.
+struct Landing<V> {
+    found: OnceLock<Result<V, Grounded>>,
+    landed: Notify,
 }
 
 /// Why there is nothing.
@@ -26,6 +31,19 @@ pub(crate) enum Grounded {
     Full,
     /// The task was stopped before its end.
     Stopped,
+}
+
+impl<V: Clone> Landing<V> {
+    async fn wait(&self) -> Result<V, Grounded> {
+        let mut landed = pin!(self.landed.notified());
+        // Listening begins before the look, so that nothing falls between them.
+        landed.as_mut().enable();
+        if let Some(found) = self.found.get() {
+            return found.clone();
+        }
+        landed.await;
+        self.found.get().cloned().unwrap_or(Err(Grounded::Stopped))
+    }
 }
 
 impl<K, V> Flights<K, V>
@@ -47,52 +65,55 @@ where
     where
         F: Future<Output = V> + Send + 'static,
     {
-        let mut ticket = self.ticket(key, tasks, load)?;
-        let landed = ticket.wait_for(Option::is_some).await.map_err(|_| Grounded::Stopped)?;
-        landed.clone().ok_or(Grounded::Stopped)
+        let landing = self.landing(key, tasks, load)?;
+        landing.wait().await
     }
 
-    fn ticket<F>(
+    fn landing<F>(
         self: &Arc<Self>,
         key: &K,
         tasks: &TaskTracker,
         load: impl FnOnce() -> F,
-    ) -> Result<Ticket<V>, Grounded>
+    ) -> Result<Arc<Landing<V>>, Grounded>
     where
         F: Future<Output = V> + Send + 'static,
     {
         let mut flying = self.lock();
-        if let Some(ticket) = flying.get(key) {
-            return Ok(ticket.clone());
+        if let Some(landing) = flying.get(key) {
+            return Ok(Arc::clone(landing));
         }
         if flying.len() >= self.limit {
             return Err(Grounded::Full);
         }
-        let (landing, ticket) = watch::channel(None);
-        flying.insert(key.clone(), ticket.clone());
-        let (load, flight) = (load(), Flight { flights: Arc::clone(self), key: key.clone() });
+        let landing = Arc::new(Landing { found: OnceLock::new(), landed: Notify::new() });
+        flying.insert(key.clone(), Arc::clone(&landing));
+        let flight = Flight { flights: Arc::clone(self), key: key.clone(), landing: Arc::clone(&landing) };
+        let load = load();
         tasks.spawn(async move {
             let found = load.await;
-            drop(flight);
-            landing.send_replace(Some(found));
+            // Told by the flight, which is over now.
+            let _ = flight.landing.found.set(Ok(found));
         });
-        Ok(ticket)
+        Ok(landing)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, Ticket<V>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, Arc<Landing<V>>>> {
         self.flying.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A load's place in the table; given back however its task ends.
+/// A load's place in the table; given back however its task ends, and then those who wait hear of it.
 struct Flight<K: Eq + Hash, V> {
     flights: Arc<Flights<K, V>>,
     key: K,
+    landing: Arc<Landing<V>>,
 }
 
 impl<K: Eq + Hash, V> Drop for Flight<K, V> {
     fn drop(&mut self) {
         self.flights.flying.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        self.landing.found.get_or_init(|| Err(Grounded::Stopped));
+        self.landing.landed.notify_waiters();
     }
 }
 

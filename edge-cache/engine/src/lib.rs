@@ -29,6 +29,7 @@ mod heat;
 mod lists;
 mod load;
 mod metrics;
+mod outlived;
 mod promotion;
 mod window;
 

@@ -17,12 +17,13 @@ use store::SegmentStore;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use crate::catalog::{Outlived, receive};
+use crate::catalog::receive;
 use crate::config::EngineConfig;
 use crate::engine::Described;
 use crate::error::{Failure, ServeError};
 use crate::flights::{Flights, Grounded};
 use crate::metrics::Metrics;
+use crate::outlived::Outlived;
 
 /// Names a page: neighbouring media segments, or one of the other parts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -172,7 +173,7 @@ impl Loader {
         if let Some(page) = self.kept(key, described).await {
             return Ok(page);
         }
-        let outlived = Outlived::new(self.store.epoch());
+        let outlived = Arc::new(Outlived::new(self.store.epoch()));
         let lists = self.fetch(described, parts, deadline).await?;
         let page = Page { lists, outlived };
         self.pages.insert(key.clone(), page.clone()).await;

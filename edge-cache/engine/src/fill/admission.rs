@@ -210,7 +210,7 @@ mod tests {
         let len = groups * GROUP_LEN;
         let share = admission.enter(len).await.expect("room");
         let (fill, all) = Fill::new(len, Digest([0; 32]), Epoch(0), admission);
-        let reader = Reader::join(&fill, GroupSet::all(len));
+        let reader = Reader::join(&fill, GroupSet::all(len), true);
         (0..groups).for_each(|n| fill.put(&all, n, bytes::Bytes::from_static(b"group")));
         fill.close(None);
         admission.linger(&fill, all, share.room);
@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(admission.gauges.lingering.get(), 0);
         let running = admission.enter(64 * GROUP_LEN).await.expect("all of it");
         let (fill, all) = Fill::new(64 * GROUP_LEN, Digest([0; 32]), Epoch(0), &admission);
-        let reader = Reader::join(&fill, GroupSet::all(64 * GROUP_LEN));
+        let reader = Reader::join(&fill, GroupSet::all(64 * GROUP_LEN), true);
         fill.put(&all, 0, bytes::Bytes::from_static(b"group"));
         let ends = async {
             tokio::time::sleep(Duration::from_millis(1)).await;

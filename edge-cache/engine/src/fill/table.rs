@@ -40,19 +40,19 @@ impl Table {
     pub(crate) fn enter(
         &self,
         described: &Described,
-        lacks: GroupSet,
+        (lacks, newcomer): (GroupSet, bool),
         look: impl FnOnce() -> (Held, GroupSet),
     ) -> Result<Entered, ServeError> {
         let (key, len, root) = (&described.key, described.len(), described.root());
         let mut fills = self.lock();
         let joinable =
-            |fill: &&Arc<Fill>| self.store.purged_since(fill.born, key, &described.tags()).is_none();
+            |fill: &&Arc<Fill>| fill.outlived.purged(&self.store, key, &described.tags()).is_none();
         if let Some(fill) = fills.get(key).filter(joinable) {
             let same = fill.len == len && fill.root == root;
             let other = || {
                 ServeError::new(Failure::Changed, format_args!("another version of {key} is being filled"))
             };
-            return same.then(|| Entered::Joined(Reader::join(fill, lacks))).ok_or_else(other);
+            return same.then(|| Entered::Joined(Reader::join(fill, lacks, newcomer))).ok_or_else(other);
         }
         let born = self.store.epoch();
         let (held, lacks) = look();
@@ -67,7 +67,7 @@ impl Table {
         }
         let (fill, groups) = Fill::new(len, root, born, &self.admission);
         fills.insert(key.clone(), Arc::clone(&fill));
-        Ok(Entered::Led(held, Reader::join(&fill, lacks), (fill, groups)))
+        Ok(Entered::Led(held, Reader::join(&fill, lacks, newcomer), (fill, groups)))
     }
 
     /// Takes a fill that has ended out.
@@ -124,7 +124,7 @@ mod tests {
 
     fn enter(table: &Table, described: &Described) -> Result<Entered, Failure> {
         let lacks = everything(described);
-        let entered = table.enter(described, lacks.clone(), || (Held::default(), lacks));
+        let entered = table.enter(described, (lacks.clone(), true), || (Held::default(), lacks));
         entered.map_err(|error| error.reason)
     }
 
@@ -132,7 +132,7 @@ mod tests {
     async fn what_has_arrived_meanwhile_is_not_fetched_again() {
         let (table, described) = (table(9).await, described(0).await);
         let lacks = GroupSet::none(described.len());
-        let entered = table.enter(&described, everything(&described), || (Held::default(), lacks));
+        let entered = table.enter(&described, (everything(&described), true), || (Held::default(), lacks));
         assert!(matches!(entered, Ok(Entered::Stored(_))));
         assert!(table.lock().is_empty());
     }

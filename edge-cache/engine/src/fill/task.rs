@@ -31,7 +31,7 @@ pub(crate) struct Task {
     alone: Option<OwnedSemaphorePermit>,
     /// Somebody left before what was bought for him was here.
     forsaken: bool,
-    /// Readers there had been when completion was weighed last; others may change the verdict.
+    /// Newcomers there had been when completion was weighed last; others may change the verdict.
     weighed: u64,
 }
 
@@ -151,17 +151,17 @@ impl Task {
 
     /// When nobody waits any more: whether the rest is bought all the same.
     fn weigh_completion(&mut self) {
-        let (awaited, alone, seen) = {
+        let (awaited, alone, newcomers) = {
             let wants = self.fill.wants();
-            (wants.is_awaited() || wants.failure().is_some(), wants.goes_on_alone(), wants.seen())
+            (wants.is_awaited() || wants.failure().is_some(), wants.goes_on_alone(), wants.newcomers())
         };
         if alone && !self.engine.load.allows_disk() {
             return self.give_up_completion(Verdict::Overloaded);
         }
-        if awaited || self.alone.is_some() || self.weighed == seen {
+        if awaited || self.alone.is_some() || self.weighed == newcomers {
             return;
         }
-        self.weighed = seen;
+        self.weighed = newcomers;
         let lacks = self.lacks();
         if lacks.is_empty() {
             return;
@@ -204,7 +204,7 @@ impl Task {
             left: lacks.bytes(),
             len: self.fill.len,
             price: self.engine.price_of(self.fill.source().as_ref()),
-            viewers: self.fill.wants().seen(),
+            viewers: self.fill.wants().newcomers(),
             title_requests: self.engine.heat.of(&key.title, Instant::now()),
             purged: store.purged_since(self.fill.born, key, &self.described.tags()).is_some(),
             level: self.engine.load.level(),
@@ -226,6 +226,7 @@ impl Task {
         if let Err(error) = end {
             wants.fail(error);
             drop(wants);
+            self.hand_over();
             // Nobody new joins; those whose groups are on another strand still get them.
             self.engine.table.leave(&self.described.key, &self.fill);
             self.fill.announce();

@@ -12,6 +12,8 @@ use crate::error::ServeError;
 /// The state of a fill that its readers and its task share.
 pub(crate) struct Wants {
     next_id: u64,
+    /// Viewers who came here first, as opposed to those who went on here after a tier or a fill let them down.
+    newcomers: u64,
     /// What each reader lacks, in the order they came.
     readers: BTreeMap<u64, Arc<GroupSet>>,
     /// What the fill fetches although nobody waits for it.
@@ -38,6 +40,7 @@ impl Wants {
     pub(super) fn new(len: u64) -> Self {
         Self {
             next_id: 0,
+            newcomers: 0,
             readers: BTreeMap::new(),
             own: None,
             here: GroupSet::none(len),
@@ -47,8 +50,9 @@ impl Wants {
         }
     }
 
-    pub(super) fn join(&mut self, lacks: Arc<GroupSet>) -> u64 {
+    pub(super) fn join(&mut self, lacks: Arc<GroupSet>, newcomer: bool) -> u64 {
         self.next_id += 1;
+        self.newcomers += u64::from(newcomer);
         self.readers.insert(self.next_id, lacks);
         self.next_id
     }
@@ -63,9 +67,9 @@ impl Wants {
         self.readers.len()
     }
 
-    /// How many readers there have been.
-    pub(super) fn seen(&self) -> u64 {
-        self.next_id
+    /// How many viewers came here first.
+    pub(super) fn newcomers(&self) -> u64 {
+        self.newcomers
     }
 
     pub(super) fn arrived(&mut self, n: u64) {
@@ -175,7 +179,7 @@ mod tests {
     fn a_fill_is_idle_when_everything_wanted_is_here() {
         let mut wants = Wants::new(100 * GROUP_LEN);
         assert!(wants.is_idle());
-        let first = wants.join(Arc::new(set(0..2)));
+        let first = wants.join(Arc::new(set(0..2)), true);
         assert!(wants.is_awaited() && !wants.close_if_idle());
         assert_eq!(starts(&wants), [(0, 2)]);
         wants.arrived(0);
@@ -193,8 +197,8 @@ mod tests {
     #[test]
     fn one_strand_that_fails_takes_only_its_own_readers_along() {
         let mut wants = Wants::new(100 * GROUP_LEN);
-        wants.join(Arc::new(set(0..10)));
-        wants.join(Arc::new(set(50..60)));
+        wants.join(Arc::new(set(0..10)), true);
+        wants.join(Arc::new(set(50..60)), false);
         wants.strands.push(Strand::new(50..60));
         let error = ServeError::new(Failure::SourcesExhausted, "in a test");
         wants.fail(error.clone());

@@ -53,6 +53,25 @@ async fn a_wrong_byte_is_seen_by_nobody_and_bought_elsewhere() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn another_version_on_the_second_source_ends_the_body_and_is_never_spliced() {
+    let world = World::new(&[Act::CutAt(HALF), Act::Deliver], Setup::default()).await;
+    let other: Vec<u8> = world.film.video.iter().map(|byte| byte ^ 0x5a).collect();
+    world.sources[1].replace(VIDEO, Some(other.into()));
+    let mut serving = world.serve_all(0).await.expect("begun");
+    world.sources[0].is_away(true);
+    let (mut bytes, mut error) = (Vec::new(), None);
+    while let Some(piece) = serving.body.next().await {
+        match piece {
+            Ok(piece) => bytes.extend_from_slice(&piece),
+            Err(broken) => error = Some(broken.reason),
+        }
+    }
+    assert_eq!(error, Some(Failure::SourcesExhausted));
+    assert!(bytes == world.film.segment(0)[..(HALF / GROUP_LEN * GROUP_LEN) as usize]);
+    assert!(world.metric("weir_engine_verify_failures_total{kind=\"http\"}") >= 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn when_all_sources_fail_before_the_first_byte_everybody_hears_it() {
     for (act, expected) in [
         (Act::Fail(Reason::Unavailable), Failure::SourcesExhausted),
@@ -136,9 +155,10 @@ async fn a_rotten_block_is_never_served_and_repaired() {
     world.play(0).await;
     world.until_no_fill_runs().await;
     world.store.flush().await;
-    assert_eq!(world.bought(), 2 * LEN);
+    let bought = world.bought();
+    assert!(bought <= 2 * LEN);
     assert_eq!(world.play(0).await, Outcome::Disk, "there again");
-    assert_eq!(world.bought(), 2 * LEN);
+    assert_eq!(world.bought(), bought);
 }
 
 #[tokio::test(start_paused = true)]

@@ -35,6 +35,22 @@ async fn an_index_is_fetched_once_for_all_who_ask() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_index_whose_first_asker_left_is_still_asked_for_once() {
+    let world = World::new(&[Act::Deliver], Setup::default()).await;
+    let (key, late) = (key(1), Duration::from_millis(1));
+    let left = async {
+        tokio::time::timeout(Duration::from_micros(500), world.engine.describe(&key)).await.is_err()
+    };
+    let stayed = async {
+        tokio::time::sleep(late / 4).await;
+        join_all((0..100).map(|_| world.engine.describe(&key))).await
+    };
+    let (left, stayed) = tokio::join!(left, stayed);
+    assert!(left && stayed.iter().all(Result::is_ok));
+    assert_eq!(world.sources[0].asked(INDEX).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_the_index_does_not_name_does_not_exist() {
     let world = World::new(&[Act::Deliver], Setup::default()).await;
     let missing = world.engine.describe(&key(SEGMENTS.len() as u32)).await.expect_err("no such segment");

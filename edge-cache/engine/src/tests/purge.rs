@@ -1,8 +1,10 @@
 //! Purges while everything goes on.
 
+use std::sync::Arc;
+
 use futures_util::StreamExt;
 use sourcing::Reason;
-use store::{PurgeKind, Scope};
+use store::{ByteSize, PurgeKind, Scope};
 
 use super::world::*;
 use crate::*;
@@ -114,4 +116,47 @@ async fn a_soft_purge_keeps_the_index_for_when_every_source_is_away() {
     assert_eq!(world.sources[0].asked(INDEX).len(), asked, "not asked for each request");
     world.engine.purge(&title(), PurgeKind::Hard).await;
     assert!(world.serve_all(0).await.is_err(), "a hard purge leaves nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_of_an_index_begun_before_a_purge_is_no_answer_after_it() {
+    let world = world().await;
+    let before = async { world.engine.describe(&key(0)).await.map(|_| ()) };
+    let after = async {
+        tokio::task::yield_now().await;
+        world.engine.purge(&title(), PurgeKind::Hard).await;
+        world.engine.describe(&key(0)).await.map(|_| ())
+    };
+    assert_eq!(tokio::join!(before, after), (Ok(()), Ok(())));
+    assert_eq!(world.sources[0].asked(INDEX).len(), 2);
+}
+
+/// Real threads: viewers of every range, a memory that keeps little, and purges all the time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whatever_is_purged_meanwhile_every_viewer_gets_its_bytes() {
+    let mut setup = Setup::default();
+    setup.store.memory_bytes = ByteSize::mib(1);
+    setup.engine.fill_buffer_bytes = ByteSize::mib(2);
+    let world = Arc::new(World::new(&[Act::Deliver, Act::Deliver], setup).await);
+    let viewers = (0..12_u64).map(|viewer| {
+        let world = Arc::clone(&world);
+        tokio::spawn(async move {
+            for turn in 0..12 {
+                let n = (viewer + turn) as u32 % 4;
+                let len = u64::from(SEGMENTS[n as usize]);
+                let from = (viewer * 7_919 + turn * 104_729) % len;
+                let end = (from + 1 + viewer * 31_337).min(len);
+                world.play_range(n, from..end).await;
+                let kind = if turn % 2 == 0 { PurgeKind::Hard } else { PurgeKind::Soft };
+                let scope = if viewer % 3 == 0 { title() } else { Scope::Segment(key(n)) };
+                world.engine.purge(&scope, kind).await;
+            }
+        })
+    });
+    for viewer in futures_util::future::join_all(viewers).await {
+        viewer.expect("no panic");
+    }
+    world.until_no_fill_runs().await;
+    assert_eq!(world.metric("weir_engine_buffered_bytes"), 0);
+    assert_eq!(world.metric("weir_engine_lingering_fills"), 0);
 }

@@ -16,11 +16,7 @@ const LEN: u64 = SEGMENTS[0] as u64;
 
 /// A node with next to no memory.
 fn tiny(memory: ByteSize) -> Setup {
-    let engine = EngineConfig {
-        fill_buffer_bytes: ByteSize::mib(1),
-        admission_wait: Duration::from_secs(20),
-        ..EngineConfig::default()
-    };
+    let engine = EngineConfig { fill_buffer_bytes: ByteSize::mib(1), ..EngineConfig::default() };
     let store = StoreConfig { memory_bytes: memory, ..StoreConfig::default() };
     Setup { engine, store, ..Setup::default() }
 }
@@ -80,6 +76,24 @@ async fn without_memory_and_disk_slow_readers_everywhere_all_end_and_little_is_b
     let bound = 4 * wanted;
     assert!(world.bought() <= bound, "{} for {wanted}", world.bought());
     assert_eq!(world.metric("weir_engine_group_bytes"), 0);
+}
+
+/// A node that is full turns nobody away whose response has begun.
+#[tokio::test(start_paused = true)]
+async fn whoever_has_begun_waits_for_a_full_node() {
+    let mut setup = tiny(ByteSize::from(0));
+    setup.engine.max_fills = 1;
+    setup.engine.max_waiting_fills = 0;
+    let world = World::new(&[Act::Deliver], setup).await;
+    let mut slow = world.serve_all(1).await.expect("served");
+    let mut bytes = slow.body.next().await.expect("more").expect("good").to_vec();
+    world.until_no_fill_runs().await;
+    world.play(4).await;
+    world.sources[0].act(Act::Drip(Duration::from_millis(20)));
+    let stranger = world.serve_all(0).await.expect("it fetches for 2.5 s");
+    bytes.extend(read(slow.body).await.expect("whole"));
+    assert!(bytes == world.film.segment(1));
+    assert!(read(stranger.body).await.expect("whole") == world.film.segment(0));
 }
 
 /// Ten thousand viewers who took one piece and stopped, of a thousand segments.
