@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use media::{Digest, GroupDigests, SegmentKey};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep};
 
 use self::drive::Drive;
@@ -66,6 +66,8 @@ pub(crate) struct DiskTier {
     queue_bytes: u32,
     /// Writes that may run at once.
     turns: Semaphore,
+    /// A write ended, one way or the other.
+    written: Notify,
     /// Held while the files are being made longer.
     growth: tokio::sync::Mutex<()>,
     /// The file system was full: until then the disk makes do with what it has.
@@ -99,6 +101,7 @@ impl DiskTier {
             queue: Arc::new(Semaphore::new(queue_bytes as usize)),
             queue_bytes,
             turns: Semaphore::new(config.writers),
+            written: Notify::new(),
             growth: tokio::sync::Mutex::default(),
             no_growth_until: Mutex::default(),
             log_is_being_replaced: AtomicBool::new(false),

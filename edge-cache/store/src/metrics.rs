@@ -12,7 +12,7 @@ use crate::store::{Tier, TierUsage};
 pub(crate) enum WriteOutcome {
     /// It is stored.
     Written,
-    /// The same groups were there, or somebody is writing the object now.
+    /// The same groups were there.
     Present,
     /// The queue had no room; never tried.
     QueueFull,

@@ -141,6 +141,8 @@ pub(crate) enum Step {
     Record,
     /// Make the disk's files longer, then ask again.
     Grow,
+    /// Somebody else is writing the object: ask again when a write has ended.
+    Wait,
     /// Nothing to be done.
     Refuse(WriteOutcome),
 }
@@ -234,7 +236,7 @@ impl Index {
     /// had.
     pub(crate) fn claim(&mut self, offer: &Offer, may_grow: bool) -> Step {
         if self.writing.contains_key(&offer.key) {
-            return Step::Refuse(WriteOutcome::Present);
+            return Step::Wait;
         }
         if self.purges.since(offer.born, &offer.key, &offer.tags).is_some() {
             return Step::Refuse(WriteOutcome::Removed);

@@ -1,6 +1,7 @@
 //! The way of a body onto a disk: offered, admitted to the queue, given units, written, on record.
 
 use std::io;
+use std::pin::pin;
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use crate::config::SyncPolicy;
 use crate::device::PAGE;
 use crate::format::{Label, data_offset, encode_header};
 use crate::metrics::WriteOutcome;
+use crate::store::Tier;
 
 /// A waiting body takes at least so much of the queue, so that small ones cannot make it long.
 const LEAST_QUEUED: u64 = 64 * 1024;
@@ -100,20 +102,35 @@ impl DiskTier {
 
     /// Units to write to, made free if need be.
     async fn claim(self: &Arc<Self>, offer: &Offer) -> io::Result<Result<Claim, WriteOutcome>> {
-        for _ in 0..TRIES {
-            let may_grow = self.may_grow();
-            let before = self.index().usage().objects;
-            let step = self.index().claim(offer, may_grow);
-            let evicted = before.saturating_sub(self.index().usage().objects);
-            self.shared.metrics.evicted(crate::store::Tier::Disk, evicted as usize);
-            match step {
+        let mut tries = 0;
+        while tries < TRIES {
+            let mut written = pin!(self.written.notified());
+            // Listening begins before the look, so that nothing falls between them.
+            written.as_mut().enable();
+            match self.next_step(offer) {
                 Step::Write(claim) => return Ok(Ok(claim)),
                 Step::Refuse(outcome) => return Ok(Err(outcome)),
+                // Whoever writes it has a turn and a timeout, so this ends.
+                Step::Wait => {
+                    written.await;
+                    continue;
+                }
                 Step::Record => self.journal.flush(&self.index, false).await?,
                 Step::Grow => self.make_longer().await?,
             }
+            tries += 1;
         }
         Ok(Err(WriteOutcome::NoRoom))
+    }
+
+    fn next_step(&self, offer: &Offer) -> Step {
+        let may_grow = self.may_grow();
+        let mut index = self.index();
+        let before = index.usage().objects;
+        let step = index.claim(offer, may_grow);
+        let evicted = before.saturating_sub(index.usage().objects);
+        self.shared.metrics.evicted(Tier::Disk, evicted as usize);
+        step
     }
 
     fn may_grow(&self) -> bool {
@@ -185,7 +202,9 @@ struct Claimed<'a> {
 
 impl Claimed<'_> {
     fn commit(&mut self) -> bool {
-        self.claim.take().is_some_and(|claim| self.tier.index().commit(self.offer, &claim))
+        let stands = self.claim.take().is_some_and(|claim| self.tier.index().commit(self.offer, &claim));
+        self.tier.written.notify_waiters();
+        stands
     }
 }
 
@@ -193,6 +212,7 @@ impl Drop for Claimed<'_> {
     fn drop(&mut self) {
         if let Some(claim) = self.claim.take() {
             self.tier.index().abandon(&self.offer.key, &claim);
+            self.tier.written.notify_waiters();
             self.tier.flush_soon();
         }
     }
