@@ -102,8 +102,11 @@ impl Metrics {
             all.counters("weir_store_evictions_total", "Objects that made room for others", "tier")?;
         let writes =
             all.counters("weir_store_disk_writes_total", "Bodies offered to a disk, by outcome", "outcome")?;
-        let faults =
-            all.counters("weir_store_disk_read_faults_total", "Reads that gave no bytes, by fault", "fault")?;
+        let faults = all.counters(
+            "weir_store_disk_read_faults_total",
+            "Reads that gave no bytes, by fault; each corrupt group counts",
+            "fault",
+        )?;
         let recovered = all.counters(
             "weir_store_recovered_total",
             "What starts and returning disks found, by outcome",
@@ -154,8 +157,9 @@ impl Metrics {
         self.written_bytes.inc_by(bytes);
     }
 
-    pub(crate) fn fault(&self, fault: ReadFault) {
-        self.faults[fault as usize].inc();
+    /// A read gave no bytes; of corrupt ones each group counts.
+    pub(crate) fn fault(&self, fault: ReadFault, count: usize) {
+        self.faults[fault as usize].inc_by(count as u64);
     }
 
     pub(crate) fn recovered(&self, outcome: Recovered, count: u64) {

@@ -409,6 +409,19 @@ impl Index {
         Slot(at)
     }
 
+    /// Forgets some groups of an object if it is still this one, so that they can be written anew; the object
+    /// itself with the last of them.
+    pub(crate) fn lose(&mut self, slot: Slot, serial: u32, groups: &[u64]) {
+        let Some(entry) = self.entry(slot).copied().filter(|entry| entry.serial == serial) else { return };
+        let present = self.partial.entry(slot.0).or_insert_with(|| GroupSet::all(u64::from(entry.len)));
+        groups.iter().for_each(|group| present.remove(*group));
+        if present.is_empty() {
+            self.remove_slot(slot);
+        } else {
+            self.record_put(slot, &entry);
+        }
+    }
+
     /// Forgets an object if it is still this one.
     pub(crate) fn remove_if(&mut self, slot: Slot, serial: u32) {
         if self.entry(slot).is_some_and(|entry| entry.serial == serial) {

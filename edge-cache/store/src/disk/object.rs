@@ -23,7 +23,8 @@ const GROUPS_AT_ONCE: usize = 64;
 /// Why a read gave no bytes. The engine goes to the sources; nothing is left for it to clean up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum ReadFault {
-    /// What the disk holds is not what was asked for. The object is dropped.
+    /// What the disk holds is not what was asked for. The groups that are wrong are dropped, or the object if it
+    /// is its header or its slab.
     #[error("the stored bytes do not match their digests")]
     Corrupt,
     /// The object was evicted or removed between the lookup and the read.
@@ -51,9 +52,19 @@ impl ReadFault {
             Self::Slow => "slow",
         }
     }
+}
 
-    const fn drops_the_object(self) -> bool {
-        matches!(self, Self::Corrupt | Self::Gone)
+/// What is wrong with a read.
+enum Trouble {
+    /// The read as a whole.
+    Whole(ReadFault),
+    /// These groups do not match their digests.
+    Groups(Vec<u64>),
+}
+
+impl From<ReadFault> for Trouble {
+    fn from(fault: ReadFault) -> Self {
+        Self::Whole(fault)
     }
 }
 
@@ -96,7 +107,7 @@ impl DiskObject {
             label.key == unknown.label.key && here.is_some_and(|here| here.serial == unknown.place.serial)
         };
         let label = label.and_then(|label| if same(&label) { Ok(label) } else { Err(ReadFault::Corrupt) });
-        let label = unknown.judged(label).ok()?;
+        let label = unknown.judged(label.map_err(Trouble::Whole)).ok()?;
         Some(Self { label: label.into(), ..unknown })
     }
 
@@ -160,7 +171,7 @@ impl DiskObject {
             return Ok(digests.clone());
         }
         let header = self.load(0..data_offset(self.label.len)).await;
-        self.judged(header.and_then(|header| self.learn(&header)))
+        self.judged(header.and_then(|header| self.learn(&header)).map_err(Trouble::Whole))
     }
 
     /// Verifies every group that is here without putting anything into memory: what a scrub does with one batch
@@ -170,7 +181,7 @@ impl DiskObject {
         Ok(read.iter().map(|group| group.len() as u64).sum())
     }
 
-    async fn read_verified(&self, groups: Range<u64>) -> Result<Vec<Bytes>, ReadFault> {
+    async fn read_verified(&self, groups: Range<u64>) -> Result<Vec<Bytes>, Trouble> {
         let len = self.label.len;
         let (start, end) = (group_range(len, groups.start).start, group_range(len, groups.end - 1).end);
         let data = data_offset(len);
@@ -215,29 +226,45 @@ impl DiskObject {
         if whole { Ok(bytes) } else { Err(ReadFault::Corrupt) }
     }
 
-    /// Acts on a fault. What does not verify because its units belong to another object by now is not corrupt.
-    fn judged<T>(&self, outcome: Result<T, ReadFault>) -> Result<T, ReadFault> {
-        outcome.map_err(|fault| {
+    /// Acts on what is wrong. What does not verify because its units belong to another object by now is not
+    /// corrupt.
+    fn judged<T>(&self, outcome: Result<T, Trouble>) -> Result<T, ReadFault> {
+        outcome.map_err(|trouble| {
             let stands = self.tier.index().again(self.place.slot, self.place.serial).is_some();
-            let fault = if fault == ReadFault::Corrupt && !stands { ReadFault::Gone } else { fault };
-            self.log(fault);
-            self.tier.shared.metrics.fault(fault);
-            if fault.drops_the_object() {
-                self.tier.index().remove_if(self.place.slot, self.place.serial);
-                self.tier.show_usage();
-                self.tier.flush_soon();
+            let (fault, wrong) = match trouble {
+                Trouble::Whole(ReadFault::Corrupt) | Trouble::Groups(_) if !stands => (ReadFault::Gone, None),
+                Trouble::Whole(fault) => (fault, None),
+                Trouble::Groups(groups) => (ReadFault::Corrupt, Some(groups)),
+            };
+            self.log(fault, wrong.as_deref());
+            self.tier.shared.metrics.fault(fault, wrong.as_ref().map_or(1, Vec::len));
+            match (fault, wrong) {
+                (_, Some(groups)) => self.forget(Some(&groups)),
+                (ReadFault::Corrupt | ReadFault::Gone, None) => self.forget(None),
+                (ReadFault::Device | ReadFault::Slow, None) => {}
             }
             fault
         })
     }
 
+    /// Forgets some groups of the object, or all of it, if it still is this one.
+    fn forget(&self, groups: Option<&[u64]>) {
+        let Place { slot, serial, .. } = *self.place;
+        match groups {
+            Some(groups) => self.tier.index().lose(slot, serial, groups),
+            None => self.tier.index().remove_if(slot, serial),
+        }
+        self.tier.show_usage();
+        self.tier.flush_soon();
+    }
+
     /// An eviction in between is nobody's fault; the others are worth a look at the disk.
-    fn log(&self, fault: ReadFault) {
+    fn log(&self, fault: ReadFault, groups: Option<&[u64]>) {
         let (key, disk, fault_name) = (&self.label.key, self.tier.number, fault.as_str());
         if fault == ReadFault::Gone {
             tracing::debug!(%key, disk, fault = fault_name, "disk read fault");
         } else {
-            tracing::warn!(%key, disk, fault = fault_name, "disk read fault; the sources serve instead");
+            tracing::warn!(%key, disk, fault = fault_name, ?groups, "disk read fault; the sources serve instead");
         }
     }
 
@@ -251,23 +278,24 @@ impl DiskObject {
     }
 }
 
-/// The groups of a run of bytes, each verified and in a buffer of its own.
-async fn verified(digests: &GroupDigests, groups: Range<u64>, bytes: &[u8]) -> Result<Vec<Bytes>, ReadFault> {
+/// The groups of a run of bytes, each verified and in a buffer of its own; or all that are wrong.
+async fn verified(digests: &GroupDigests, groups: Range<u64>, bytes: &[u8]) -> Result<Vec<Bytes>, Trouble> {
     let base = group_range(digests.len(), groups.start).start;
-    let mut verified = Vec::with_capacity((groups.end - groups.start) as usize);
-    for group in groups {
+    let (mut right, mut wrong) = (Vec::with_capacity((groups.end - groups.start) as usize), Vec::new());
+    for (count, group) in groups.enumerate() {
         let range = group_range(digests.len(), group);
         let (start, end) = ((range.start - base) as usize, (range.end - base) as usize);
         let slice = bytes.get(start..end).ok_or(ReadFault::Corrupt)?;
-        if !digests.verify(group, slice) {
-            return Err(ReadFault::Corrupt);
+        if digests.verify(group, slice) {
+            right.push(Bytes::copy_from_slice(slice));
+        } else {
+            wrong.push(group);
         }
-        verified.push(Bytes::copy_from_slice(slice));
-        if verified.len().is_multiple_of(GROUPS_AT_ONCE) {
+        if (count + 1).is_multiple_of(GROUPS_AT_ONCE) {
             tokio::task::yield_now().await;
         }
     }
-    Ok(verified)
+    if wrong.is_empty() { Ok(right) } else { Err(Trouble::Groups(wrong)) }
 }
 
 /// One buffer out of several; the usual single one is not copied.
