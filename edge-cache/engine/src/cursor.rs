@@ -57,8 +57,8 @@ pub(crate) struct Cursor {
     /// `false` for a viewer whose disk failed or hesitated: it does not go back there.
     trusts_disk: bool,
     disk_faults: u32,
-    /// The disk let it down just now.
-    left_disk: bool,
+    /// The next look is not for bytes that were bought for it and lost: the disk let it down, or the node is full.
+    excused: bool,
     /// Bytes went out.
     begun: bool,
     /// Until when this viewer, whose response has begun, tries again on a node that is full.
@@ -84,7 +84,7 @@ impl Cursor {
             fill: None,
             trusts_disk: true,
             disk_faults: 0,
-            left_disk: false,
+            excused: false,
             begun: false,
             patience: None,
             sought: 0,
@@ -135,6 +135,7 @@ impl Cursor {
                 Ok(None) if looks < MAX_LOOKS => looks += 1,
                 Ok(None) => break ServeError::new(Failure::SourcesExhausted, "a group was lost too often"),
                 Err(error) if error.reason == Failure::Overloaded && self.may_wait() => {
+                    (self.fill, self.excused) = (None, true);
                     sleep(self.engine.turn_wait()).await;
                 }
                 Err(error) => break error,
@@ -191,7 +192,7 @@ impl Cursor {
                 tracing::debug!(%key, group = n, why, "a viewer leaves the disk");
                 self.engine.metrics().departed(departure);
                 (self.disk, self.feed) = (None, None);
-                (self.left_disk, self.disk_faults) = (true, self.disk_faults + 1);
+                (self.excused, self.disk_faults) = (true, self.disk_faults + 1);
                 self.trusts_disk &= departure.is_about_the_object() && self.disk_faults < MAX_DISK_FAULTS;
                 None
             }
@@ -209,15 +210,15 @@ impl Cursor {
 
     /// Asks the tiers and the table anew for what is left. The first group, if it is in memory.
     fn look_again(&mut self, n: u64) -> Result<Option<Bytes>, ServeError> {
-        let left_disk = std::mem::take(&mut self.left_disk);
+        let excused = std::mem::take(&mut self.excused);
         match self.sought {
             0 => {}
             sought if n >= sought => self.window.taken(),
-            // Memory or the fill gave up what this viewer had not read yet. Leaving the disk is another matter.
-            _ if !left_disk => self.window.cut(self.engine.first_window()),
+            // Memory or the fill gave up what this viewer had not read yet.
+            _ if !excused => self.window.cut(self.engine.first_window()),
             _ => {}
         }
-        let newcomer = self.sought == 0 || left_disk;
+        let newcomer = self.sought == 0 || excused;
         self.sought = self.window.end(n, self.end());
         let ask = Ask { groups: n..self.sought, disk: self.trusts_disk, newcomer };
         let found = self.engine.feed(&self.described, &ask)?;

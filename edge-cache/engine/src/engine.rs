@@ -317,7 +317,9 @@ impl Engine {
             (held, lacks)
         };
         let (held, lacks) = look();
-        self.promote(&described.key, &held);
+        if ask.newcomer {
+            self.promote(&described.key, &held);
+        }
         if lacks.is_empty() {
             return Ok(Found { held, fill: None });
         }

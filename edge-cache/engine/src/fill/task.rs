@@ -221,14 +221,12 @@ impl Task {
     }
 
     fn strand_ended(&mut self, strand: &Arc<Strand>, end: Result<(), ServeError>) {
-        let mut wants = self.fill.wants();
-        wants.strands.retain(|known| !Arc::ptr_eq(known, strand));
+        self.fill.wants().strands.retain(|known| !Arc::ptr_eq(known, strand));
         if let Err(error) = end {
-            wants.fail(error);
-            drop(wants);
             self.hand_over();
             // Nobody new joins; those whose groups are on another strand still get them.
             self.engine.table.leave(&self.described.key, &self.fill);
+            self.fill.wants().fail(error);
             self.fill.announce();
         }
     }

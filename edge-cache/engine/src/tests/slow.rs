@@ -78,6 +78,29 @@ async fn without_memory_and_disk_slow_readers_everywhere_all_end_and_little_is_b
     assert_eq!(world.metric("weir_engine_group_bytes"), 0);
 }
 
+/// With a disk whoever was cut off goes on from there and nothing is bought twice.
+#[tokio::test(start_paused = true)]
+async fn what_lies_on_disk_is_not_bought_again_for_slow_readers() {
+    let device = Arc::new(MemoryDevice::new());
+    let setup = Setup { engine: tiny(ByteSize::from(0)).engine, device: Some(device), ..Setup::disk_only() };
+    let world = World::new(&[Act::Deliver], setup).await;
+    let (mut viewers, mut once) = (Vec::new(), 0);
+    for n in [0, 1, 3, 4] {
+        let mut slow = world.serve_all(n).await.expect("served");
+        let first = slow.body.next().await.expect("more").expect("good");
+        viewers.push((n, first, slow.body));
+        once += u64::from(SEGMENTS[n as usize]);
+        world.until_no_fill_runs().await;
+        world.store.flush().await;
+    }
+    assert!(world.metric("weir_engine_cut_readers_total") >= 2);
+    for (n, first, body) in viewers {
+        let rest = read(body).await.expect("whole");
+        assert!([&first[..], &rest[..]].concat() == world.film.segment(n as usize), "{n}");
+    }
+    assert_eq!(world.bought(), once);
+}
+
 /// A node that is full turns nobody away whose response has begun.
 #[tokio::test(start_paused = true)]
 async fn whoever_has_begun_waits_for_a_full_node() {
