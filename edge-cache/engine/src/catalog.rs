@@ -163,11 +163,6 @@ impl Loaded {
     }
 }
 
-/// The tags of a title, as its index says them.
-fn tags_of(_index: &Index) -> Arc<[Tag]> {
-    Arc::default()
-}
-
 impl Loader {
     /// Whether an index was purged: the main playlist stands for it.
     fn purged(&self, (title, package): &Package, loaded: &Loaded) -> Option<PurgeKind> {
@@ -238,7 +233,7 @@ impl Loader {
         let opened = Index::open(&bytes, &self.trusted);
         Ok(opened
             .map(|index| Loaded {
-                tags: tags_of(&index),
+                tags: index.tags.as_slice().into(),
                 index: Arc::new(index),
                 weight,
                 born,

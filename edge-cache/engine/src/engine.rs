@@ -265,11 +265,7 @@ impl Engine {
     pub async fn purge(&self, scope: &Scope, kind: PurgeKind) -> Purged {
         // The indexes and digest lists in memory carry the number of the newest purge they are known to have
         // outlived; the next look at each compares it.
-        let purged = self.0.store.purge(scope, kind).await;
-        self.0.metrics.purged(kind);
-        let (epoch, objects) = (purged.epoch.0, purged.objects);
-        tracing::info!(%scope, kind = kind.as_str(), epoch, objects, "purged");
-        purged
+        self.0.store.purge(scope, kind).await
     }
 
     /// The level of load that this engine goes by.

@@ -4,7 +4,6 @@ use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, core::Collector,
 };
 use sourcing::SourceKind;
-use store::PurgeKind;
 
 use crate::completion::Verdict;
 use crate::disk_feed::Departure;
@@ -64,7 +63,6 @@ pub(crate) struct Metrics {
     verify_failures: Each<SourceKind>,
     completions: Each<Verdict>,
     departures: Each<Departure>,
-    purges: Each<PurgeKind>,
     pub(crate) fill_seconds: Histogram,
     pub(crate) running_fills: IntGauge,
     pub(crate) strands: IntCounter,
@@ -94,7 +92,6 @@ const COMPLETIONS: Family = (
 );
 const DEPARTURES: Family =
     ("weir_engine_disk_departures_total", "Viewers who went on elsewhere than on disk", "reason");
-const PURGES: Family = ("weir_engine_purges_total", "Purges, by kind", "kind");
 
 const FILL_SECONDS: (&str, &str) = (
     "weir_engine_fill_seconds",
@@ -125,7 +122,6 @@ impl Metrics {
         let failures = Failure::ALL.map(|failure| (failure, failure.as_str()));
         let verdicts = Verdict::ALL.map(|verdict| (verdict, verdict.as_str()));
         let departures = Departure::ALL.map(|departure| (departure, departure.as_str()));
-        let purges = [PurgeKind::Hard, PurgeKind::Soft].map(|kind| (kind, kind.as_str()));
         let admission = Gauges {
             buffered: gauge(BUFFERED)?,
             lingering: gauge(LINGERING)?,
@@ -143,7 +139,6 @@ impl Metrics {
             )?,
             completions: each(COMPLETIONS, verdicts, registry)?,
             departures: each(DEPARTURES, departures, registry)?,
-            purges: each(PURGES, purges, registry)?,
             fill_seconds: registered(Histogram::with_opts(seconds)?, registry)?,
             running_fills: gauge(RUNNING)?,
             strands: counter(STRANDS)?,
@@ -175,10 +170,6 @@ impl Metrics {
 
     pub(crate) fn departed(&self, departure: Departure) {
         self.departures.add(&departure, 1);
-    }
-
-    pub(crate) fn purged(&self, kind: PurgeKind) {
-        self.purges.add(&kind, 1);
     }
 
     pub(crate) fn verify_failed(&self, kind: SourceKind) {

@@ -14,13 +14,14 @@ use media::{ByteRange, GroupSet};
 #[derive(Clone, PartialEq, Eq)]
 pub struct SegmentBody {
     len: u64,
-    groups: Arc<[Option<Bytes>]>,
+    /// In a box of its own, so that a weak handle keeps none of it.
+    groups: Arc<Box<[Option<Bytes>]>>,
 }
 
 /// A body that does not keep itself alive: when a tier gives it up, its groups are gone. A slow reader that
 /// holds one costs a cursor and not a segment.
 #[derive(Clone)]
-pub struct WeakBody(Weak<[Option<Bytes>]>);
+pub struct WeakBody(Weak<Box<[Option<Bytes>]>>);
 
 impl WeakBody {
     /// One group, while somebody keeps the body it belongs to.
@@ -47,7 +48,7 @@ impl SegmentBody {
             group.as_ref().is_none_or(|group| group.len() as u64 == size(len, n))
         };
         let fit = groups.len() as u64 == group_count(len) && (0..).zip(&groups).all(fits);
-        fit.then(|| Self { len, groups: groups.into() })
+        fit.then(|| Self { len, groups: Arc::new(groups.into()) })
     }
 
     /// Cuts one verified buffer into its groups without copying.
@@ -58,7 +59,7 @@ impl SegmentBody {
             let range = group_range(len, group);
             Some(bytes.slice(range.start as usize..range.end as usize))
         });
-        Self { len, groups: groups.collect() }
+        Self { len, groups: Arc::new(groups.collect()) }
     }
 
     /// The segment's length in bytes.
@@ -110,7 +111,7 @@ impl SegmentBody {
     pub(crate) fn union(&self, other: &Self) -> Self {
         let both = self.groups.iter().zip(other.groups.iter());
         let groups = both.map(|(own, other)| own.as_ref().or(other.as_ref()).cloned());
-        Self { len: self.len, groups: groups.collect() }
+        Self { len: self.len, groups: Arc::new(groups.collect()) }
     }
 
     /// The bytes of a range, group by group, without copying, up to the first that is not here.
