@@ -11,12 +11,13 @@ use futures_util::stream::{self, Stream, StreamExt};
 use media::ByteRange;
 use media::digest::{GROUP_LEN, groups_of};
 use sourcing::SourceId;
-use store::{DiskObject, ReadFault, SegmentBody, Stored};
+use store::{DiskObject, ReadFault, SegmentBody};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::engine::{Described, Engine, Outcome};
 use crate::error::{Failure, ServeError};
 use crate::fill::Reader;
+use crate::fill::table::Stored;
 
 /// The bytes of one response, in pieces of at most 16 KiB. It ends after the last byte of the range or with
 /// an error. Dropping it is leaving.

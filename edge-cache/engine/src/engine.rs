@@ -7,14 +7,14 @@ use media::index::{Entry, Index, PublicKey};
 use media::{ByteRange, Digest, RenditionKind, SegmentKey};
 use prometheus::Registry;
 use sourcing::{SourceId, Sources};
-use store::{SegmentStore, Stored};
+use store::{PurgeKind, Purged, Scope, SegmentStore};
 use tokio_util::task::TaskTracker;
 
 use crate::body::{Body, Cursor, Found};
 use crate::catalog::Catalog;
 use crate::config::EngineConfig;
 use crate::error::{Failure, ServeError};
-use crate::fill::table::{Entered, Table, look};
+use crate::fill::table::{Entered, Stored, Table, look};
 use crate::fill::task::{Admission, Task};
 use crate::lists::Lists;
 use crate::metrics::Metrics;
@@ -205,6 +205,11 @@ impl Engine {
         let first = cursor.next().await?.ok_or_else(past)?;
         self.0.metrics.served(cursor.outcome());
         Ok(Serving { outcome: cursor.outcome(), source: cursor.source(), body: Body::new(first, cursor) })
+    }
+
+    /// Makes everything that a scope covers unfindable; see [`SegmentStore::purge`].
+    pub async fn purge(&self, scope: &Scope, kind: PurgeKind) -> Purged {
+        self.0.store.purge(scope, kind).await
     }
 
     /// Waits until every running fill has ended (their deadline bounds that) and the store has written what it

@@ -31,3 +31,4 @@ pub use config::EngineConfig;
 pub use engine::{ConfigError, Described, Engine, Outcome, Serving};
 pub use error::{Failure, ServeError};
 pub use fill::worth_finishing;
+pub use store::{Epoch, PurgeKind, Purged, Scope};

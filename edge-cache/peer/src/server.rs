@@ -9,7 +9,7 @@ use bytes::Bytes;
 use media::GroupDigests;
 use prometheus::IntCounter;
 use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream, VarInt};
-use store::{ReadFault, SegmentStore, Stored};
+use store::{Held, ReadFault, SegmentStore};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -108,9 +108,10 @@ async fn serve(server: &Server, mut send: SendStream, mut recv: RecvStream) -> S
     let Ok(_permit) = server.uploads.try_acquire() else {
         return refuse(server, &mut send, Status::Busy).await;
     };
-    let Some(held) = server.store.lookup(&request.key, request.len, request.root) else {
+    let held = server.store.lookup(&request.key, request.len, request.root);
+    if !held.is_whole() {
         return refuse(server, &mut send, Status::NotFound).await;
-    };
+    }
     let digests = match server.store.digests(&request.key, request.len, request.root).await {
         Ok(Some(digests)) => digests,
         // Evicted since the lookup.
@@ -124,7 +125,7 @@ async fn serve(server: &Server, mut send: SendStream, mut recv: RecvStream) -> S
 
 /// An answer on its way out.
 struct Upload {
-    held: Stored,
+    held: Held,
     groups: Range<u64>,
     bytes_out: IntCounter,
 }
@@ -153,11 +154,11 @@ impl Upload {
     async fn next_batch(&mut self) -> Result<Vec<Bytes>, ReadFault> {
         let batch = self.groups.start..self.groups.end.min(self.groups.start + BATCH);
         self.groups.start = batch.end;
-        match &self.held {
-            Stored::Memory(body) => Ok(batch.filter_map(|group| body.group(group).cloned()).collect()),
-            Stored::Disk(_) if batch.is_empty() => Ok(Vec::new()),
-            Stored::Disk(object) => object.read(batch).await,
+        let mut groups = Vec::new();
+        for group in batch {
+            groups.extend(self.held.group(group).await?);
         }
+        Ok(groups)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use media::{Digest, SegmentKey};
-use store::{SegmentStore, Stored};
+use store::{DiskObject, Held, SegmentBody, SegmentStore};
 
 use super::{Fill, Reader, worth_finishing};
 use crate::error::{Failure, ServeError};
@@ -14,6 +14,12 @@ use crate::error::{Failure, ServeError};
 pub(crate) struct Table {
     fills: Mutex<HashMap<SegmentKey, Arc<Fill>>>,
     limit: usize,
+}
+
+/// A whole segment in one tier.
+pub(crate) enum Stored {
+    Memory(SegmentBody),
+    Disk(DiskObject),
 }
 
 /// How a viewer gets a segment that was not in the store a moment ago.
@@ -94,7 +100,9 @@ pub(crate) fn look(
     root: Digest,
     disk: bool,
 ) -> Option<Stored> {
-    store.lookup(key, len, root).filter(|stored| disk || matches!(stored, Stored::Memory(_)))
+    let Held { memory, disk: object } = store.lookup(key, len, root);
+    let memory = memory.filter(SegmentBody::is_whole).map(Stored::Memory);
+    memory.or_else(|| object.filter(|_| disk).map(Stored::Disk))
 }
 
 #[cfg(test)]
@@ -104,7 +112,7 @@ mod tests {
     use bytes::Bytes;
     use media::GroupDigests;
     use prometheus::Registry;
-    use store::{ByteSize, DiskConfig, MemoryDevice, SegmentBody, StoreConfig};
+    use store::{ByteSize, DiskConfig, MemoryDevice, StoreConfig, Terms};
 
     use super::*;
 
@@ -115,12 +123,12 @@ mod tests {
     }
 
     async fn store_with_the_segment(memory: u64) -> Arc<SegmentStore> {
-        let disk = Some(DiskConfig::default());
+        let disk = vec![DiskConfig::default()];
         let config = StoreConfig { memory_bytes: ByteSize::from(memory), disk, ..StoreConfig::default() };
         let device = Arc::new(MemoryDevice::new());
-        let store = SegmentStore::open(&config, Some(device), &Registry::new()).await.expect("a good store");
+        let store = SegmentStore::open(&config, vec![device], &Registry::new()).await.expect("a good store");
         let digests = Arc::new(GroupDigests::of(BYTES));
-        store.insert(&key(), digests, SegmentBody::of(&Bytes::from_static(BYTES)));
+        store.insert(&key(), digests, SegmentBody::of(&Bytes::from_static(BYTES)), &Terms::default());
         store.flush().await;
         store
     }

@@ -149,7 +149,7 @@ impl Task {
         let body = self.fill.body();
         let body =
             body.ok_or_else(|| ServeError::new(Failure::Changed, "the groups do not make a segment"))?;
-        self.engine.store.insert(key, digests, body);
+        self.engine.store.insert(key, digests, body, &store::Terms::default());
         self.close(Ok(()));
         Ok(())
     }
