@@ -218,7 +218,7 @@ impl Config {
         self.data_dir = file_dir.join(&self.data_dir);
         let data_dir = self.data_dir.clone();
         let own = [self.ready_file.as_mut(), self.access_log.path.as_mut()];
-        let disk = self.store.disk.as_mut().map(|disk| &mut disk.path);
+        let disk = self.store.disk.iter_mut().map(|disk| &mut disk.path);
         let shelf = self.shelf.as_mut().map(|shelf| &mut shelf.path);
         let tls = self.tls.iter_mut().flat_map(|tls| [&mut tls.cert, &mut tls.key]);
         let peer = self.peer.iter_mut().flat_map(|peer| [&mut peer.cert, &mut peer.key]);

@@ -75,7 +75,7 @@ impl Node {
         let readiness = Arc::new(Stage(Mutex::new(Some("starting"))));
         let admin =
             Admin::start(&config.admin, registry.clone(), watched(&readiness)).map_err(in_room("admin"))?;
-        let store = SegmentStore::open(&config.store, None, &registry).await.map_err(in_room("store"))?;
+        let store = SegmentStore::open(&config.store, Vec::new(), &registry).await.map_err(in_room("store"))?;
         let Materials { token_keys, index_keys, tls, identity, mut offers } = materials;
         let link = match (&config.peer, &identity) {
             (Some(peer), Some(identity)) => Some(link(peer, identity, &store, &registry)?),

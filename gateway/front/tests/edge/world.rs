@@ -78,7 +78,7 @@ impl World {
         let offer = Offer { source: Arc::clone(&source) as Arc<dyn Source>, price: Price::default() };
         let config = SourcingConfig { stall_timeout: Duration::from_secs(60), ..SourcingConfig::default() };
         let sources = Sources::new(config, vec![offer], &registry).expect("sources");
-        let store = SegmentStore::open(&StoreConfig::default(), None, &registry).await.expect("a store");
+        let store = SegmentStore::open(&StoreConfig::default(), Vec::new(), &registry).await.expect("a store");
         let engine = Engine::new(EngineConfig::default(), store, sources, vec![key.public()], &registry);
         let (signer, clock) = (signer(), Arc::new(AtomicU64::new(NOW)));
         let (sink, lines) = mpsc::channel(choice.lines);
