@@ -125,6 +125,15 @@ impl Outcome {
     }
 }
 
+/// How much of the engine's bounds is used, in percent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Strain {
+    /// Fills that wait for their turn, of `engine.max_waiting_fills`.
+    pub waiting_fills_percent: u32,
+    /// Bytes of segments being filled, of `engine.fill_buffer_bytes`.
+    pub fill_buffer_percent: u32,
+}
+
 /// A response that has begun: its first bytes are at hand.
 #[derive(Debug)]
 pub struct Serving {
@@ -205,6 +214,17 @@ impl Engine {
         let first = cursor.next().await?.ok_or_else(past)?;
         self.0.metrics.served(cursor.outcome());
         Ok(Serving { outcome: cursor.outcome(), source: cursor.source(), body: Body::new(first, cursor) })
+    }
+
+    /// How near the engine is to refusing work.
+    #[must_use]
+    pub fn strain(&self) -> Strain {
+        let waiting = self.0.table.len().saturating_sub(self.0.config.max_fills);
+        let percent = (waiting * 100).checked_div(self.0.config.max_waiting_fills).unwrap_or(0);
+        Strain {
+            waiting_fills_percent: u32::try_from(percent).unwrap_or(u32::MAX),
+            fill_buffer_percent: self.0.admission.buffer_percent(),
+        }
     }
 
     /// Makes everything that a scope covers unfindable; see [`SegmentStore::purge`].

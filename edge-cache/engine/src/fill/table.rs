@@ -87,6 +87,11 @@ impl Table {
         given_up
     }
 
+    /// Fills that run or wait.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<SegmentKey, Arc<Fill>>> {
         self.fills.lock().unwrap_or_else(PoisonError::into_inner)
     }

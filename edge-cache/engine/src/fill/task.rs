@@ -53,6 +53,13 @@ impl Admission {
         }
     }
 
+    /// How much of the buffer is taken.
+    pub(crate) fn buffer_percent(&self) -> u32 {
+        let free = u32::try_from(self.buffer.available_permits()).unwrap_or(u32::MAX);
+        let taken = u64::from(self.buffer_groups.saturating_sub(free)) * 100;
+        u32::try_from(taken.checked_div(u64::from(self.buffer_groups)).unwrap_or(0)).unwrap_or(u32::MAX)
+    }
+
     /// Waits for its turn, but not for long. A segment larger than the whole buffer gets all of it.
     async fn enter(&self, len: u64) -> Result<Admitted, ServeError> {
         let groups = u32::try_from(group_count(len)).unwrap_or(u32::MAX).min(self.buffer_groups);

@@ -239,7 +239,7 @@ impl Default for Setup {
 impl Setup {
     /// A disk tier in memory and no memory tier.
     pub(super) fn disk_only() -> Self {
-        let disk = Some(DiskConfig::default());
+        let disk = vec![DiskConfig::default()];
         let store = StoreConfig { memory_bytes: ByteSize::from(0), disk, ..StoreConfig::default() };
         Self { store, device: Some(Arc::default()), ..Self::default() }
     }
