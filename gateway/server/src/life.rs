@@ -40,15 +40,18 @@ pub(crate) async fn live(config: &Config, materials: Materials, setup: Setup) ->
         () = signals.stop() => return Ok(()),
         begun = begin(config, materials, setup.takeover) => begun,
     };
-    let node = begun?;
+    let (node, alone) = begun?;
     // In place of the predecessor's, which is ours from now on.
     let door = open_door(config);
-    node.announce(config)?;
-    if let Some(path) = &config.pid_file {
-        supervisor::write_pid_file(path).map_err(|error| format!("pid_file: {error}"))?;
-    }
+    let announced = announce(&node, config);
     if let Err(error) = supervisor::notify(setup.supervisor.as_deref()) {
         tracing::warn!(%error, "the supervisor could not be told that this process serves");
+    }
+    match announced {
+        Err(error) if alone => return Err(error),
+        // There is no other process any more that could serve in its place.
+        Err(error) => tracing::error!(%error, "this process serves, but not everybody could be told"),
+        Ok(()) => {}
     }
     let end = serve(&node, config, door.as_ref(), setup.heir, &mut signals).await;
     match end {
@@ -76,17 +79,25 @@ pub(crate) async fn live(config: &Config, materials: Materials, setup: Setup) ->
     Ok(())
 }
 
-/// A node that serves: alone, or in place of the process that did before.
-async fn begin(config: &Config, materials: Materials, takeover: bool) -> Result<Node, Fatal> {
+fn announce(node: &Node, config: &Config) -> Result<(), Fatal> {
+    node.announce(config)?;
+    if let Some(path) = &config.pid_file {
+        supervisor::write_pid_file(path).map_err(|error| format!("pid_file: {error}"))?;
+    }
+    Ok(())
+}
+
+/// A node that serves: alone (true), or in place of the process that did before.
+async fn begin(config: &Config, materials: Materials, takeover: bool) -> Result<(Node, bool), Fatal> {
     let path = &config.takeover_socket;
     let predecessor = if takeover { Predecessor::meet(path, config.takeover_timeout).await? } else { None };
     let Some(predecessor) = predecessor else {
         if takeover {
             tracing::info!(path = %path.display(), "nobody to take over from: starting as usual");
         }
-        return Ok(Node::start(config, materials, &mut Inheritance::default()).await?);
+        return Ok((Node::start(config, materials, &mut Inheritance::default()).await?, true));
     };
-    succeed(config, materials, predecessor).await
+    Ok((succeed(config, materials, predecessor).await?, false))
 }
 
 async fn succeed(config: &Config, materials: Materials, mut from: Predecessor) -> Result<Node, Fatal> {

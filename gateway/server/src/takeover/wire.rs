@@ -163,7 +163,7 @@ mod tests {
             (Message::Refused { reason: "too old".to_owned() }, b"\0\x08\x03too old"),
             (Message::Release, b"\0\x01\x04"),
             (Message::Sockets(Vec::new()), b"\0\x02\x05\0"),
-            (Message::Sockets(sockets[..1].to_vec()), b"\0\x1d\x05\x01\x0b127.0.0.1:0\x0f127.0.0.1:40001"),
+            (Message::Sockets(sockets[..1].to_vec()), b"\0\x1e\x05\x01\x0b127.0.0.1:0\x0f127.0.0.1:40001"),
             (Message::Ready, b"\0\x01\x06"),
             (Message::Yours, b"\0\x01\x07"),
             (Message::GaveUp { reason: "no disk".to_owned() }, b"\0\x08\x08no disk"),
@@ -206,7 +206,7 @@ mod tests {
             b"\0\x02\x05\x01",
             b"\0\x04\x05\x01\x05a",
             b"\0\x03\x05\0x",
-            b"\0\x17\x05\x01\x0alocalhost:\x09127.0.0.1",
+            b"\0\x16\x05\x01\x0alocalhost:\x09127.0.0.1",
         ] {
             assert!(Message::decode(bytes).is_err(), "{bytes:?}");
         }
