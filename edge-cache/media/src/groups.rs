@@ -99,6 +99,19 @@ impl GroupSet {
         self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word |= other);
     }
 
+    /// Takes everything of another set of the same segment out.
+    pub fn subtract(&mut self, other: &Self) {
+        self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word &= !other);
+    }
+
+    /// The first group that another set of the same segment lacks.
+    #[must_use]
+    pub fn first_outside(&self, other: &Self) -> Option<u64> {
+        let words = self.words.iter().zip(&other.words).map(|(word, other)| word & !other);
+        let (at, word) = (0_u64..).zip(words).find(|(_, word)| *word != 0)?;
+        Some(at * 64 + u64::from(word.trailing_zeros()))
+    }
+
     /// How many groups are in the set.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -227,6 +240,14 @@ mod tests {
             prop_assert_eq!(GroupSet::from_words(len, set.words()), Some(set.clone()));
             let sizes = model.iter().map(|group| { let range = group_range(len, *group); range.end - range.start });
             prop_assert_eq!(set.bytes(), sizes.sum::<u64>());
+            let mut odd = GroupSet::none(len);
+            (0..capacity).filter(|group| group % 2 == 1).for_each(|group| odd.insert(group));
+            let even = model.iter().find(|group| **group % 2 == 0).copied();
+            prop_assert_eq!(set.first_outside(&odd), even);
+            let mut evens = set.clone();
+            evens.subtract(&odd);
+            prop_assert_eq!(evens.next_present(0), even);
+            prop_assert_eq!(evens.first_outside(&set), None);
             if let Some(group) = model.first() {
                 set.remove(*group);
                 prop_assert!(!set.has(*group));

@@ -23,7 +23,7 @@ use crate::config::LinkConfig;
 use crate::identity::{Fingerprint, Identity};
 use crate::keeper::{Keeper, Slot};
 use crate::metrics::Metrics;
-use crate::server::{self, Server};
+use crate::server::{self, Gate, Server};
 use crate::tls;
 
 /// One edge that we exchange segments with.
@@ -73,8 +73,8 @@ impl fmt::Debug for Link {
 }
 
 impl Link {
-    /// Binds the socket and starts serving `store` to the neighbours. Must be called within a runtime; the
-    /// tasks end with the link.
+    /// Binds the socket and starts serving `store` to the neighbours, who hear "busy" while `gate` says `false`.
+    /// Must be called within a runtime; the tasks end with the link.
     ///
     /// # Errors
     /// [`BindError`] says which of socket, identity, configuration or metrics is at fault.
@@ -83,7 +83,7 @@ impl Link {
         listen: SocketAddr,
         identity: &Identity,
         neighbours: Vec<Neighbour>,
-        store: Arc<SegmentStore>,
+        (store, gate): (Arc<SegmentStore>, Gate),
         registry: &prometheus::Registry,
     ) -> Result<Self, BindError> {
         let problems = config.problems();
@@ -93,8 +93,8 @@ impl Link {
         let transport = Arc::new(transport(config)?);
         let accepted = neighbours.iter().map(|neighbour| neighbour.fingerprint).collect();
         let server_config = server_config(config, identity, accepted, &transport)?;
-        let (endpoint, address) =
-            endpoint(config, listen, server_config.clone()).map_err(|error| BindError::Socket(listen, error))?;
+        let (endpoint, address) = endpoint(config, listen, server_config.clone())
+            .map_err(|error| BindError::Socket(listen, error))?;
         // After the socket: a link that found it taken can be tried again.
         let metrics = Arc::new(Metrics::register(registry)?);
         let mut keepers = JoinSet::new();
@@ -115,7 +115,7 @@ impl Link {
             }
             sources.push(Arc::new(PeerSource::new(id, slots, Arc::clone(&metrics))));
         }
-        let server = Arc::new(Server::new(config, store, Arc::clone(&metrics)));
+        let server = Arc::new(Server::new(config, store, Arc::clone(&metrics), gate));
         tokio::spawn(server::accept(endpoint.clone(), Arc::clone(&server)));
         let socket_buffer = socket_buffer(config);
         Ok(Self { endpoint, address, socket_buffer, server, server_config, sources, _keepers: keepers })

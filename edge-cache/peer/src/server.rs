@@ -32,11 +32,20 @@ pub(crate) struct Server {
     request_timeout: Duration,
     stall_timeout: Duration,
     metrics: Arc<Metrics>,
+    gate: Gate,
     dismissed: Notify,
 }
 
+/// Whether uploads are allowed now: a node that is loaded serves its own viewers first.
+pub type Gate = Arc<dyn Fn() -> bool + Send + Sync>;
+
 impl Server {
-    pub(crate) fn new(config: &LinkConfig, store: Arc<SegmentStore>, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        config: &LinkConfig,
+        store: Arc<SegmentStore>,
+        metrics: Arc<Metrics>,
+        gate: Gate,
+    ) -> Self {
         Self {
             store,
             connections: Semaphore::new(config.max_connections),
@@ -46,6 +55,7 @@ impl Server {
             request_timeout: config.request_timeout,
             stall_timeout: config.upload_stall_timeout,
             metrics,
+            gate,
             dismissed: Notify::new(),
         }
     }
@@ -118,11 +128,15 @@ async fn serve(server: &Server, mut send: SendStream, mut recv: RecvStream) -> S
     let Ok(request) = Request::decode(&message) else {
         return refuse(server, &mut send, Status::Refused).await;
     };
+    if !(server.gate)() {
+        return refuse(server, &mut send, Status::Busy).await;
+    }
     let Ok(_permit) = server.uploads.try_acquire() else {
         return refuse(server, &mut send, Status::Busy).await;
     };
     let held = server.store.lookup(&request.key, request.len, request.root);
-    if !held.is_whole() {
+    // Some of what was asked helps nobody: the neighbour would have to go elsewhere for the rest.
+    if !held.groups().is_some_and(|groups| groups.has_all(request.groups())) {
         return refuse(server, &mut send, Status::NotFound).await;
     }
     let digests = match server.store.digests(&request.key, request.len, request.root).await {
@@ -164,14 +178,24 @@ impl Upload {
         }
     }
 
+    /// As many groups as one tier has in a row, each from the nearest tier that has it. A group that went since the
+    /// lookup is a fault: the answer cannot be finished.
     async fn next_batch(&mut self) -> Result<Vec<Bytes>, ReadFault> {
         let batch = self.groups.start..self.groups.end.min(self.groups.start + BATCH);
-        self.groups.start = batch.end;
-        let mut groups = Vec::new();
-        for group in batch {
-            groups.extend(self.held.group(group).await?);
+        let in_memory = |group: u64| self.held.memory.as_ref().and_then(|body| body.group(group)).cloned();
+        let mut ready: Vec<Bytes> = batch.clone().map_while(in_memory).collect();
+        if ready.is_empty() && !batch.is_empty() {
+            let end = batch.clone().find(|group| in_memory(*group).is_some()).unwrap_or(batch.end);
+            ready = match &self.held.disk {
+                Some(object) => object.read(batch.start..end).await?,
+                None => Vec::new(),
+            };
+            if ready.is_empty() {
+                return Err(ReadFault::Gone);
+            }
         }
-        Ok(groups)
+        self.groups.start += ready.len() as u64;
+        Ok(ready)
     }
 }
 

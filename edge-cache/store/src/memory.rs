@@ -109,14 +109,6 @@ impl MemoryTier {
         meant.len() as u64
     }
 
-    pub(crate) fn remove(&self, key: &SegmentKey) {
-        let mut table = self.lock();
-        let removed = table.remove(key);
-        self.metrics.usage(Tier::Memory, usage(&table));
-        drop(table);
-        drop(removed);
-    }
-
     pub(crate) fn usage(&self) -> TierUsage {
         usage(&self.lock())
     }

@@ -38,6 +38,8 @@ pub enum PurgeKind {
 }
 
 impl PurgeKind {
+    pub(crate) const ALL: [Self; 2] = [Self::Hard, Self::Soft];
+
     /// The word used in logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -91,11 +93,11 @@ fn place(key: &SegmentKey) -> String {
 /// disk is away; the oldest are forgotten beyond it.
 pub(crate) const MAX_REMEMBERED: usize = 65_536;
 
-/// The purges that were: the newest of each scope.
+/// The purges that were: the newest of each scope and kind.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ledger {
     newest: Epoch,
-    purges: HashMap<Scope, (Epoch, PurgeKind)>,
+    purges: HashMap<(Scope, PurgeKind), Epoch>,
 }
 
 impl Ledger {
@@ -110,13 +112,11 @@ impl Ledger {
         epoch
     }
 
-    /// Notes a purge that somebody remembers. A soft one does not undo a hard one.
+    /// Notes a purge that somebody remembers.
     pub(crate) fn note(&mut self, scope: Scope, epoch: Epoch, kind: PurgeKind) {
         self.newest = self.newest.max(epoch);
-        let stands = self.purges.entry(scope).or_insert((epoch, kind));
-        if epoch > stands.0 {
-            *stands = (epoch, kind);
-        }
+        let stands = self.purges.entry((scope, kind)).or_insert(epoch);
+        *stands = epoch.max(*stands);
         self.forget_beyond(MAX_REMEMBERED);
     }
 
@@ -125,14 +125,19 @@ impl Ledger {
         if born >= self.newest {
             return None;
         }
-        let later = self.purges.iter().filter(|(_, (epoch, _))| *epoch > born);
-        let meant = later.filter(|(scope, _)| scope.covers(key, tags)).map(|(_, (_, kind))| *kind);
+        let later = self.purges().filter(|(_, epoch, _)| *epoch > born);
+        let meant = later.filter(|(scope, _, _)| scope.covers(key, tags)).map(|(_, _, kind)| kind);
         meant.min_by_key(|kind| *kind == PurgeKind::Soft)
+    }
+
+    /// Whether this purge, or a later one of the same scope and kind, is remembered.
+    pub(crate) fn knows(&self, scope: &Scope, epoch: Epoch, kind: PurgeKind) -> bool {
+        self.purges.get(&(scope.clone(), kind)).is_some_and(|known| *known >= epoch)
     }
 
     /// All remembered purges, in no particular order.
     pub(crate) fn purges(&self) -> impl Iterator<Item = (&Scope, Epoch, PurgeKind)> {
-        self.purges.iter().map(|(scope, (epoch, kind))| (scope, *epoch, *kind))
+        self.purges.iter().map(|((scope, kind), epoch)| (scope, *epoch, *kind))
     }
 
     /// Forgets a tenth at a time, so that forgetting is rare.
@@ -140,10 +145,10 @@ impl Ledger {
         if self.purges.len() <= limit {
             return;
         }
-        let mut epochs: Vec<Epoch> = self.purges.values().map(|(epoch, _)| *epoch).collect();
+        let mut epochs: Vec<Epoch> = self.purges.values().copied().collect();
         epochs.sort_unstable();
         let oldest_kept = epochs[limit / 10];
-        self.purges.retain(|_, (epoch, _)| *epoch >= oldest_kept);
+        self.purges.retain(|_, epoch| *epoch >= oldest_kept);
     }
 }
 

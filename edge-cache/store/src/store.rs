@@ -10,9 +10,9 @@ use prometheus::Registry;
 use crate::body::SegmentBody;
 use crate::config::StoreConfig;
 use crate::device::{Device, DirDevice};
-use crate::disk::{DiskObject, DiskTier, ReadFault};
+use crate::disk::{DiskObject, DiskTier, Mode, Offer, ReadFault, Shared};
 use crate::memory::MemoryTier;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, WriteOutcome};
 use crate::purge::{Epoch, Ledger, PurgeKind, Purged, Scope};
 
 /// Where an object was found.
@@ -70,12 +70,20 @@ pub enum OpenError {
 }
 
 /// What comes with a body that is to be kept.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Terms {
     /// The newest purge when its fetch began: [`SegmentStore::epoch`] of that moment.
     pub born: Epoch,
     /// The tags of its title.
     pub tags: Arc<[Tag]>,
+    /// Whether a disk may have it; `false` keeps it in memory only.
+    pub disk: bool,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self { born: Epoch::default(), tags: Arc::default(), disk: true }
+    }
 }
 
 /// What the tiers hold of a segment: each all of it, some groups, or nothing.
@@ -144,7 +152,8 @@ pub struct SegmentStore {
     max_object: u64,
     memory: Arc<MemoryTier>,
     disks: Vec<Arc<DiskTier>>,
-    ledger: Mutex<Ledger>,
+    ledger: Arc<Mutex<Ledger>>,
+    metrics: Arc<Metrics>,
 }
 
 impl SegmentStore {
@@ -168,17 +177,18 @@ impl SegmentStore {
         }
         let metrics = Arc::new(Metrics::new(registry)?);
         let memory = Arc::new(MemoryTier::new(config.memory_bytes.bytes(), metrics.clone()));
+        let ledger = Arc::<Mutex<Ledger>>::default();
+        let shared = Shared { memory: memory.clone(), metrics: metrics.clone(), ledger: Arc::clone(&ledger) };
         let mut devices = devices.into_iter();
         let mut disks = Vec::new();
-        for disk in &config.disk {
-            let device = match devices.next() {
-                Some(device) => device,
-                None => Arc::new(DirDevice::open(&disk.path, disk.sync, disk.io_threads).await?),
-            };
-            disks.push(DiskTier::open(disk, device, memory.clone(), metrics.clone()).await?);
+        for (number, disk) in config.disk.iter().enumerate() {
+            let directory = || Arc::new(DirDevice::new(disk.path.clone(), disk.options())) as Arc<dyn Device>;
+            let device = devices.next().unwrap_or_else(directory);
+            disks.push(DiskTier::open(number, disk, device, shared.clone()).await?);
         }
-        let ledger = Mutex::default();
-        Ok(Arc::new(Self { max_object: config.max_object_bytes.bytes(), memory, disks, ledger }))
+        let store = Self { max_object: config.max_object_bytes.bytes(), memory, disks, ledger, metrics };
+        store.share_purges();
+        Ok(Arc::new(store))
     }
 
     /// The newest purge: what is fetched from now on is not touched by purges up to here.
@@ -213,11 +223,13 @@ impl SegmentStore {
     fn held(&self, key: &SegmentKey, len: u64, root: Digest, stale: bool) -> Held {
         let memory = self.memory.get(key, len, root, stale);
         // What is whole in memory needs no disk.
-        let disk = match &memory {
-            Some(body) if body.is_whole() => None,
-            _ => self.disks.iter().find_map(|disk| disk.find(key, len, root)),
-        };
+        let whole = memory.as_ref().is_some_and(SegmentBody::is_whole);
+        let disk = if whole { None } else { self.on_disk(key, len, root, stale) };
         Held { memory, disk }
+    }
+
+    fn on_disk(&self, key: &SegmentKey, len: u64, root: Digest, stale: bool) -> Option<DiskObject> {
+        self.disks.iter().find_map(|disk| disk.find(key, len, root, stale))
     }
 
     /// The group digests of an object that the store holds, for whoever passes its groups on; `None` if it
@@ -234,7 +246,7 @@ impl SegmentStore {
         if let Some(digests) = self.memory.digests(key, len, root) {
             return Ok(Some(digests));
         }
-        match self.disks.iter().find_map(|disk| disk.find(key, len, root)) {
+        match self.on_disk(key, len, root, false) {
             Some(object) => object.digests().await.map(Some),
             None => Ok(None),
         }
@@ -252,6 +264,10 @@ impl SegmentStore {
             tracing::debug!(%key, len = body.len(), "longer than store.max_object_bytes; not stored");
             return;
         }
+        let groups = body.present();
+        if groups.is_empty() {
+            return;
+        }
         // The ledger stays locked until the body is in: a purge comes before it or after it as a whole.
         let ledger = self.ledger();
         if ledger.since(terms.born, key, &terms.tags).is_some() {
@@ -259,28 +275,59 @@ impl SegmentStore {
             return;
         }
         self.memory.insert(key, digests.clone(), &body, &terms.tags);
-        if let Some(disk) = self.disks.first().filter(|_| body.is_whole()) {
-            disk.offer(key, digests, body);
+        if !terms.disk {
+            return;
         }
+        let (key, tags) = (key.clone(), terms.tags.clone());
+        let offer = Offer { key, len: body.len(), root: digests.root(), groups, born: terms.born, tags };
+        match self.disk_for(&offer) {
+            Some(disk) => disk.offer(offer, digests, body),
+            None if self.disks.is_empty() => {}
+            None => self.metrics.write(WriteOutcome::Paused),
+        }
+    }
+
+    /// The disk that has some of an object already, else the one that the key draws among those that take
+    /// anything: each in proportion to its capacity, and the others' keys stay where they are when one leaves.
+    fn disk_for(&self, offer: &Offer) -> Option<&Arc<DiskTier>> {
+        let online = || self.disks.iter().filter(|disk| disk.mode() == Mode::Online);
+        let draw = |(number, disk): &(usize, &Arc<DiskTier>)| lot(&offer.key, *number, disk.capacity());
+        let drawn = || online().enumerate().max_by(|a, b| draw(a).total_cmp(&draw(b)));
+        online().find(|disk| disk.stands(offer)).or_else(|| drawn().map(|(_, disk)| disk))
     }
 
     /// Makes everything that a scope covers unfindable in every tier, at once, and for fills that are under way
     /// now, too. Returns when it is on record on every disk that is online: from then on it survives a restart.
+    /// A disk that is away is swept when it returns, as long as another disk or this process remembers.
     pub async fn purge(&self, scope: &Scope, kind: PurgeKind) -> Purged {
+        let mut purged = self.sweep(scope, kind);
+        self.metrics.purged(kind);
+        for disk in &self.disks {
+            purged.disks_behind += u64::from(!disk.make_sure().await);
+        }
+        tracing::info!(%scope, kind = kind.as_str(), epoch = purged.epoch.0, objects = purged.objects, disks_behind = purged.disks_behind, "purged");
+        purged
+    }
+
+    /// Disks first: what is read from one on its way into memory is then found there.
+    fn sweep(&self, scope: &Scope, kind: PurgeKind) -> Purged {
         let mut ledger = self.ledger();
         let epoch = ledger.begin(scope, kind);
-        let objects = self.memory.sweep(scope, kind);
+        let on_disks: u64 = self.disks.iter().map(|disk| disk.purge(scope, epoch, kind)).sum();
+        let objects = on_disks + self.memory.sweep(scope, kind);
         Purged { epoch, objects, disks_behind: 0 }
     }
 
-    /// Forgets an object in all tiers. A write of it that is under way ends without effect.
-    pub fn remove(&self, key: &SegmentKey) {
-        self.disks.iter().for_each(|disk| disk.remove(key));
-        self.memory.remove(key);
+    /// What one disk remembers of purges counts on the others: one may have been away.
+    fn share_purges(&self) {
+        let ledger = self.ledger().clone();
+        for (scope, epoch, kind) in ledger.purges() {
+            self.disks.iter().for_each(|disk| disk.learn_purge(scope, epoch, kind));
+        }
     }
 
-    /// Waits until everything offered to the disks so far is written or given up, and every removed file is
-    /// gone or its removal failed. What is inserted meanwhile may stay in memory only.
+    /// Waits until everything offered to the disks so far is written or given up, and on record. What is inserted
+    /// meanwhile may stay in memory only.
     pub async fn flush(&self) {
         for disk in &self.disks {
             disk.flush().await;
@@ -291,7 +338,9 @@ impl SegmentStore {
     /// is written after. What is known stays readable as long as the other process leaves it in place; what it
     /// overwrites fails its digest and is bought again.
     pub async fn detach(&self) {
-        self.flush().await;
+        for disk in &self.disks {
+            disk.detach().await;
+        }
     }
 
     /// Takes the disks back after [`SegmentStore::detach`] and recovers what they hold now.
@@ -299,6 +348,10 @@ impl SegmentStore {
     /// # Errors
     /// [`OpenError::Device`] while another process holds a disk.
     pub async fn attach(&self) -> Result<(), OpenError> {
+        for disk in &self.disks {
+            disk.attach().await?;
+        }
+        self.share_purges();
         Ok(())
     }
 
@@ -315,6 +368,16 @@ impl SegmentStore {
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A key's lot on one disk: the highest wins (weighted rendezvous hashing; Schindelhauer and Schomaker, 2005).
+fn lot(key: &SegmentKey, disk: usize, capacity: u64) -> f64 {
+    let digest = Digest::of(format!("{key} {disk}").as_bytes());
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest.0[..8]);
+    // Between 0 and 1, both excluded.
+    let drawn = ((u64::from_le_bytes(first) >> 12) as f64 + 0.5) / (1u64 << 52) as f64;
+    capacity as f64 / -drawn.ln()
 }
 
 impl fmt::Debug for SegmentStore {

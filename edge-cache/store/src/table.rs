@@ -66,7 +66,7 @@ impl<V> Table<V> {
         self.remove(key);
         let evicted = self.evict_for(bytes, self.capacity)?;
         let slot = self.free.pop().unwrap_or_else(|| self.make_place());
-        self.policy.admit(slot, key, bytes);
+        self.policy.admit(slot, key, bytes, false);
         self.places.insert(key.clone(), slot);
         self.entries[slot.0 as usize] = Some(Entry { key: key.clone(), bytes, value });
         self.payload += bytes;

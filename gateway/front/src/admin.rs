@@ -18,8 +18,8 @@ use hyper::body::{Body, Incoming};
 use prometheus::{Registry, TextEncoder};
 use tokio::time::Instant;
 
-pub use self::purge::{Purge, Purging};
 use self::purge::Purger;
+pub use self::purge::{Purge, Purging};
 use crate::body::ViewerBody;
 use crate::config::AdminConfig;
 use crate::front::StartError;

@@ -183,7 +183,10 @@ impl OverloadConfig {
         let lag = (Duration::from_millis(10)..=Duration::from_secs(10)).contains(&self.scheduling_lag);
         require(lag, "scheduling_lag: 10ms to 10s");
         require(self.cdn.as_deref().is_none_or(is_base), "cdn: http:// or https://, a host, perhaps a path");
-        require((1_000..=10_000_000).contains(&self.sessions_remembered), "sessions_remembered: 1000 to 10000000");
+        require(
+            (1_000..=10_000_000).contains(&self.sessions_remembered),
+            "sessions_remembered: 1000 to 10000000",
+        );
         let memory = (Duration::from_secs(1)..=Duration::from_secs(86_400)).contains(&self.session_memory);
         require(memory, "session_memory: 1s to 24h");
         let (least, most) = (self.retry_after_least, self.retry_after_most);
@@ -264,13 +267,17 @@ mod tests {
         };
         let problems = config.problems();
         assert_eq!(problems.len(), 4, "{problems:?}");
-        for cdn in ["cdn.example", "ftp://cdn.example", "https://u@cdn.example", "https://cdn.example/?x", "/p", ""] {
+        for cdn in
+            ["cdn.example", "ftp://cdn.example", "https://u@cdn.example", "https://cdn.example/?x", "/p", ""]
+        {
             let overload = OverloadConfig { cdn: Some(cdn.to_owned()), ..OverloadConfig::default() };
             assert_eq!(overload.problems().len(), 1, "{cdn}");
         }
-        let overload = OverloadConfig { cdn: Some("https://cdn.example/films".to_owned()), ..OverloadConfig::default() };
+        let overload =
+            OverloadConfig { cdn: Some("https://cdn.example/films".to_owned()), ..OverloadConfig::default() };
         assert_eq!(overload.problems(), Vec::<String>::new());
-        let backwards = OverloadConfig { retry_after_least: Duration::from_secs(20), ..OverloadConfig::default() };
+        let backwards =
+            OverloadConfig { retry_after_least: Duration::from_secs(20), ..OverloadConfig::default() };
         assert_eq!(backwards.problems().len(), 1);
         assert!(problems.iter().all(|problem| problem.starts_with("front.")));
         assert_eq!(AdminConfig { max_connections: 0, ..AdminConfig::default() }.problems().len(), 1);

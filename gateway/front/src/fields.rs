@@ -16,7 +16,8 @@ use engine::Outcome;
 use http::header::{
     ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, AGE, ALLOW, CACHE_CONTROL, CONNECTION,
-    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, LOCATION, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, LOCATION, RETRY_AFTER,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue};
 use media::validator::ETag;
@@ -215,14 +216,20 @@ mod tests {
         let fields = object(&ETag::of(&Digest::of(b"x")));
         assert_eq!(fields[CACHE_CONTROL], "private, max-age=315360000, immutable");
         assert_eq!(fields[ACCESS_CONTROL_ALLOW_ORIGIN], "*");
-        let fields = refusal("n", Refusal::Range, 5, Particulars { total: Some(77), retry_after: Some(9) }, true);
+        let fields =
+            refusal("n", Refusal::Range, 5, Particulars { total: Some(77), retry_after: Some(9) }, true);
         assert_eq!(fields[CACHE_CONTROL], "no-store");
         assert_eq!(fields[CONTENT_RANGE], "bytes */77");
         assert!(!fields.contains_key(CONNECTION));
         let fields = refusal("n", Refusal::HeadTooLarge, 5, Particulars::default(), true);
         assert_eq!(fields[CONNECTION], "close");
         assert_eq!(fields[PROXY_STATUS], "n; error=http_request_error; details=\"head-too-large\"");
-        assert!(!refusal("n", Refusal::HeadTooLarge, 5, Particulars::default(), false).contains_key(CONNECTION));
-        assert_eq!(refusal("n", Refusal::Method, 5, Particulars::default(), true)[ALLOW], "GET, HEAD, OPTIONS");
+        assert!(
+            !refusal("n", Refusal::HeadTooLarge, 5, Particulars::default(), false).contains_key(CONNECTION)
+        );
+        assert_eq!(
+            refusal("n", Refusal::Method, 5, Particulars::default(), true)[ALLOW],
+            "GET, HEAD, OPTIONS"
+        );
     }
 }

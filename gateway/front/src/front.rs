@@ -89,7 +89,8 @@ impl Front {
         let connections = ConnectionMetrics::register(registry)?;
         let authoriser = Authoriser::new(verifier, &config, Arc::clone(&metrics));
         let recorder = Arc::new(Recorder { node, clock, sink: access, metrics: Arc::clone(&metrics) });
-        let overload = Overload::new(&config.overload, !inheritance.is_empty(), Instant::now());
+        let overload =
+            Overload::new(&config.overload, engine.load(), !inheritance.is_empty(), Instant::now());
         let viewer = Viewer {
             engine: engine.clone(),
             authoriser,

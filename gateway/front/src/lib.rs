@@ -41,5 +41,4 @@ pub use admin::{Admin, AdminParts, Purge, Purging, Readiness};
 pub use config::{AdminConfig, FrontConfig, OverloadConfig};
 pub use front::{Front, FrontParts, StartError};
 pub use record::{AccessSink, WallClock};
-pub use overload::Level;
 pub use server::{Drained, Inheritance, ListenError, Listening};

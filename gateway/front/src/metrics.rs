@@ -294,7 +294,10 @@ impl Metrics {
             level,
             "What is given up: 1 prefetch, 2 uploads, 3 disk admission, 4 new sessions, 5 new work",
         )?;
-        let shed = Opts::new("weir_front_shed_total", "Requests sent away or refused for overload, by what they were");
+        let shed = Opts::new(
+            "weir_front_shed_total",
+            "Requests sent away or refused for overload, by what they were",
+        );
         registry.register(Box::new(level.clone()))?;
         registry.register(Box::new(in_flight.clone()))?;
         registry.register(Box::new(lost_lines.clone()))?;

@@ -14,13 +14,12 @@ mod sessions;
 mod watch;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use control_api::SessionId;
+use engine::{Level, Load};
 use media::Digest;
 use tokio::time::Instant;
 
-pub use self::governor::Level;
 use self::sessions::Sessions;
 pub(crate) use self::watch::{Gauges, watch};
 use crate::config::OverloadConfig;
@@ -31,7 +30,7 @@ const LEARNING: std::time::Duration = std::time::Duration::from_secs(30);
 /// The state of this node, as requests see it.
 pub(crate) struct Overload {
     config: OverloadConfig,
-    level: AtomicU8,
+    load: Arc<Load>,
     sessions: Sessions,
     learning_until: Instant,
 }
@@ -93,8 +92,8 @@ fn verdict(ask: Ask, level: Level, max_active: usize, cdn: bool) -> Verdict {
     if ask.known {
         return Verdict::Serve;
     }
-    let full = level >= Level::Refuse || ask.active > max_active;
-    match (ask.opens, full || level >= Level::SendAway, full) {
+    let full = level >= Level::Refusing || ask.active > max_active;
+    match (ask.opens, full || level >= Level::NoNewSessions, full) {
         (true, true, _) if cdn => Verdict::SendAway,
         (true, true, _) => Verdict::Refuse(Shed::Session),
         (false, _, true) => Verdict::Refuse(Shed::Stranger),
@@ -104,18 +103,10 @@ fn verdict(ask: Ask, level: Level, max_active: usize, cdn: bool) -> Verdict {
 
 impl Overload {
     /// `inherited`: viewers of another process are on their way here, and none of them is new.
-    pub(crate) fn new(config: &OverloadConfig, inherited: bool, now: Instant) -> Arc<Self> {
+    pub(crate) fn new(config: &OverloadConfig, load: &Arc<Load>, inherited: bool, now: Instant) -> Arc<Self> {
         let sessions = Sessions::new(config.sessions_remembered, config.session_memory, now);
         let learning_until = if inherited { now + LEARNING } else { now };
-        Arc::new(Self { config: config.clone(), level: AtomicU8::new(0), sessions, learning_until })
-    }
-
-    pub(crate) fn level(&self) -> Level {
-        Level::of(self.level.load(Relaxed))
-    }
-
-    pub(crate) fn set(&self, level: Level) {
-        self.level.store(level as u8, Relaxed);
+        Arc::new(Self { config: config.clone(), load: Arc::clone(load), sessions, learning_until })
     }
 
     pub(crate) fn config(&self) -> &OverloadConfig {
@@ -131,8 +122,8 @@ impl Overload {
         now: Instant,
         session: impl FnOnce() -> Option<SessionId>,
     ) -> Verdict {
-        let (level, max_active) = (self.level(), self.config.max_active_responses);
-        if level < Level::SendAway && active <= max_active {
+        let (level, max_active) = (self.load.level(), self.config.max_active_responses);
+        if level < Level::NoNewSessions && active <= max_active {
             return Verdict::Serve;
         }
         let learning = now < self.learning_until && !opens;

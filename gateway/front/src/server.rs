@@ -11,8 +11,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -312,10 +312,12 @@ impl Newcomer {
         let Self { socket, from, tls, seat, permit } = self;
         let permit = match permit {
             Some(permit) => permit,
-            None => match tokio::time::timeout(ROOM_WAIT, Arc::clone(&shared.permits).acquire_owned()).await {
-                Ok(Ok(permit)) => permit,
-                _ => return shared.metrics.refused(),
-            },
+            None => {
+                match tokio::time::timeout(ROOM_WAIT, Arc::clone(&shared.permits).acquire_owned()).await {
+                    Ok(Ok(permit)) => permit,
+                    _ => return shared.metrics.refused(),
+                }
+            }
         };
         match tls {
             None => connection::serve(socket, from, &shared, phase).await,

@@ -164,7 +164,10 @@ impl Viewer {
         }
         let (etag, total) = (ETag::of(&described.root()), described.len());
         let plan = plan(verb, headers, &etag, total);
-        let plan = plan.map_err(|refusal| Refused { refusal, about: Particulars { total: Some(total), ..Particulars::default() } })?;
+        let plan = plan.map_err(|refusal| Refused {
+            refusal,
+            about: Particulars { total: Some(total), ..Particulars::default() },
+        })?;
         let mut reply = Reply { fields: fields::object(&etag), record, node: &self.recorder.node };
         let content = match &plan {
             Plan::NotModified => Content::Nothing,

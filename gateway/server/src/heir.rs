@@ -35,7 +35,9 @@ impl Heir {
             return tracing::warn!("reload: another process is on its way already");
         }
         if std::process::id() == 1 {
-            return tracing::error!("reload: this is the container's first process and cannot be replaced in it");
+            return tracing::error!(
+                "reload: this is the container's first process and cannot be replaced in it"
+            );
         }
         if !self.check().await {
             return tracing::error!("reload: nothing has changed");

@@ -207,7 +207,9 @@ impl Signals {
         loop {
             match self.next().await {
                 Told::Stop => return,
-                Told::Reload => tracing::warn!("SIGHUP: not now; this process is starting, stopping or being replaced"),
+                Told::Reload => {
+                    tracing::warn!("SIGHUP: not now; this process is starting, stopping or being replaced")
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use control_api::TokenVerifier;
-use engine::Engine;
+use engine::{Engine, Load};
 use front::{Admin, AdminParts, Drained, Front, FrontParts, Inheritance, Listening, Readiness};
 use peer::{Link, Neighbour};
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
@@ -99,9 +99,11 @@ impl Node {
         });
         let first = if inheritance.is_empty() { start_admin.take() } else { None };
         let early = first.map(|start| start(inheritance)).transpose()?;
-        let store = SegmentStore::open(&config.store, Vec::new(), &registry).await.map_err(in_room("store"))?;
+        let store =
+            SegmentStore::open(&config.store, Vec::new(), &registry).await.map_err(in_room("store"))?;
+        let load = Arc::<Load>::default();
         let link = match (&config.peer, &identity) {
-            (Some(peer), Some(identity)) => Some(link(peer, identity, &store, &registry).await?),
+            (Some(peer), Some(identity)) => Some(link(peer, identity, (&store, &load), &registry).await?),
             _ => None,
         };
         offers.extend(config.peer.iter().zip(&link).flat_map(|(peer, link)| peer_offers(peer, link)));
@@ -111,7 +113,8 @@ impl Node {
         }
         let sources =
             Sources::new(seeded(&config.sourcing), offers, &registry).map_err(in_room("sourcing"))?;
-        let engine = Engine::new(config.engine.clone(), Arc::clone(&store), sources, index_keys, &registry);
+        let kept = Arc::clone(&store);
+        let engine = Engine::new(config.engine.clone(), kept, sources, index_keys, load, &registry);
         let engine = engine.map_err(in_room("engine"))?;
         purger.begin(&engine, shelf.as_ref());
         let (access_log, access) = AccessLog::start(&config.access_log).map_err(in_room("access_log"))?;
@@ -261,7 +264,8 @@ fn build_info(registry: &Registry) -> prometheus::Result<()> {
 }
 
 fn takeovers(registry: &Registry) -> prometheus::Result<IntCounterVec> {
-    let opts = Opts::new("weir_gateway_takeovers_total", "Attempts of another process to take over from this one");
+    let opts =
+        Opts::new("weir_gateway_takeovers_total", "Attempts of another process to take over from this one");
     let takeovers = IntCounterVec::new(opts, &["result"])?;
     for result in ["done", "failed"] {
         takeovers.with_label_values(&[result]);
@@ -273,7 +277,7 @@ fn takeovers(registry: &Registry) -> prometheus::Result<IntCounterVec> {
 async fn link(
     config: &PeerConfig,
     identity: &peer::Identity,
-    store: &Arc<SegmentStore>,
+    (store, load): (&Arc<SegmentStore>, &Arc<Load>),
     registry: &Registry,
 ) -> Result<Link, StartError> {
     let neighbour = |neighbour: &crate::config::NeighbourConfig| {
@@ -283,7 +287,9 @@ async fn link(
     let neighbours = config.neighbour.iter().map(neighbour).collect::<Result<Vec<_>, StartError>>()?;
     // In a takeover the other process has left the port a moment ago.
     let bind = async || {
-        Link::bind(&config.link, config.listen, identity, neighbours.clone(), Arc::clone(store), registry)
+        let load = Arc::clone(load);
+        let served = (Arc::clone(store), Arc::new(move || load.allows_uploads()) as peer::Gate);
+        Link::bind(&config.link, config.listen, identity, neighbours.clone(), served, registry)
     };
     retry(bind).await.map_err(in_room("peer"))
 }

@@ -25,8 +25,8 @@ use std::time::Duration;
 use front::{Inheritance, Listening};
 use tokio::time::{Instant, timeout, timeout_at};
 
-pub(crate) use self::channel::Door;
 use self::channel::Channel;
+pub(crate) use self::channel::Door;
 use self::wire::{Addresses, Message, VERSION};
 
 /// Why there was no takeover.
@@ -82,7 +82,11 @@ impl Predecessor {
         };
         let sockets = self.channel.take_sockets();
         if sockets.len() != addresses.len() {
-            return Err(TakeoverError::OutOfTurn(format!("{} sockets in place of {}", sockets.len(), addresses.len())));
+            return Err(TakeoverError::OutOfTurn(format!(
+                "{} sockets in place of {}",
+                sockets.len(),
+                addresses.len()
+            )));
         }
         let listening = sockets.into_iter().zip(addresses);
         let listening: Vec<Listening> = listening

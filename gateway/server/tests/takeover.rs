@@ -185,7 +185,9 @@ fn a_takeover_refuses_nobody_and_cuts_nothing() {
         taken_over.store(true, Relaxed);
         let before = tally.requests.load(Relaxed);
         assert!(old.wait().success(), "{}", old.log());
-        until("viewers are served by the new one", || (tally.requests.load(Relaxed) > before + 100).then_some(()));
+        until("viewers are served by the new one", || {
+            (tally.requests.load(Relaxed) > before + 100).then_some(())
+        });
         over.store(true, Relaxed);
         new
     });
@@ -226,7 +228,8 @@ fn whoever_breaks_off_leaves_the_old_one_serving_with_its_disks() {
     let failed = r#"weir_gateway_takeovers_total{result="failed"}"#;
     for attempt in 1..=2 {
         // A new process that dies between its release and its readiness.
-        let mut stream = UnixStream::connect(dir.path().join("data/takeover.sock")).expect("somebody is there");
+        let mut stream =
+            UnixStream::connect(dir.path().join("data/takeover.sock")).expect("somebody is there");
         stream.write_all(b"\0\x02\x01\x01").expect("hello");
         assert_eq!(hear(&mut stream), [2], "welcome");
         stream.write_all(b"\0\x01\x04").expect("release");
@@ -292,7 +295,11 @@ fn a_reload_brings_new_settings_and_certificates_and_a_bad_file_nothing() {
     let new = until("another process serves", || serving_process(dir.path()).filter(|id| *id != old.id()));
     let _new = Orphan(new);
     assert!(old.wait().success(), "{}", old.log());
-    assert_eq!(ask_securely(&secure, second, "/healthz").status, 200, "the new certificate, the same address");
+    assert_eq!(
+        ask_securely(&secure, second, "/healthz").status,
+        200,
+        "the new certificate, the same address"
+    );
     for (path, bytes) in package.everything() {
         assert!(old.get(&format!("/p/{token}/{path}")).body == bytes, "{path}");
     }
@@ -308,7 +315,8 @@ fn a_configuration_that_drops_and_adds_addresses_moves_only_those() {
     let mut old = Node::start(dir.path());
     let text = fs::read_to_string(dir.path().join("gateway.toml")).expect("read");
     let dropped = until("both listen", || {
-        let lines: Vec<String> = old.log().lines().filter(|line| line.contains("127.0.0.2:")).map(str::to_owned).collect();
+        let lines: Vec<String> =
+            old.log().lines().filter(|line| line.contains("127.0.0.2:")).map(str::to_owned).collect();
         let line: serde_json::Value = serde_json::from_str(lines.first()?).ok()?;
         line["address"].as_str().map(str::to_owned)
     });

@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use media::GROUP_LEN;
 use sourcing::Reason;
-use store::{ByteSize, MemoryDevice};
+use store::{ByteSize, FileName, MemoryDevice};
 use tokio::time::Instant;
 
 use super::world::*;
@@ -123,15 +123,16 @@ async fn a_disk_that_fails_in_the_middle_is_no_viewers_business() {
     device.fail_reads(Some(io::ErrorKind::Other));
     bytes.extend(read(serving.body).await.expect("whole"));
     assert_eq!(bytes, world.film.segment(0));
-    assert_eq!(world.bought(), 2 * LEN, "the rest came from a fill");
+    assert!(world.bought() < 2 * LEN, "the rest came from a fill, and only the rest");
+    assert_eq!(world.metric("weir_engine_disk_departures_total{reason=\"device\"}"), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_rotten_block_is_never_served_and_repaired() {
     let device = Arc::new(MemoryDevice::new());
     let world = on_disk(&device).await;
-    let (file, len) = device.files()[0];
-    device.flip(file, len - 1_000, 0x01);
+    // The first object of the first slab: a page of header, then the segment.
+    device.flip(FileName::Slab(0), 4096 + LEN - 1_000, 0x01);
     world.play(0).await;
     world.until_no_fill_runs().await;
     world.store.flush().await;
@@ -231,7 +232,7 @@ fn noise_of(seed: u64) -> impl FnMut(u64) -> u64 {
     }
 }
 
-/// The task dies with its runtime; a reader elsewhere must not wait for it forever.
+/// The task dies with its runtime; a reader elsewhere must not wait for it forever, and begins anew.
 #[test]
 fn a_fill_whose_task_is_stopped_tells_its_readers() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
@@ -242,8 +243,9 @@ fn a_fill_whose_task_is_stopped_tells_its_readers() {
         (world, serving)
     });
     drop(first);
-    let broken = runtime().expect("a runtime").block_on(read(serving.body)).expect_err("stopped");
-    assert_eq!(broken.reason, Failure::SourcesExhausted);
     assert_eq!(world.metric("weir_engine_fills_total{end=\"stopped\"}"), 1);
     assert_eq!(world.metric("weir_engine_running_fills"), 0);
+    world.sources[0].act(Act::Deliver);
+    let bytes = runtime().expect("a runtime").block_on(read(serving.body)).expect("whole");
+    assert_eq!(bytes, world.film.segment(0));
 }

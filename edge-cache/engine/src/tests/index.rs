@@ -1,5 +1,6 @@
 //! Indexes that are missing, foreign or damaged, and digest lists that lie.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -108,7 +109,8 @@ async fn impossible_configurations_are_refused() {
         &registry,
     );
     let config = EngineConfig { max_fills: 0, ..EngineConfig::default() };
-    let refused = Engine::new(config, world.store.clone(), sources.expect("good"), vec![], &registry);
+    let refused =
+        Engine::new(config, world.store.clone(), sources.expect("good"), vec![], Arc::default(), &registry);
     let refused = refused.err().expect("refused").to_string();
     assert!(
         refused.contains("engine.max_fills") && refused.contains("no title could be served"),

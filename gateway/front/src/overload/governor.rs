@@ -7,65 +7,25 @@
 
 use std::time::Duration;
 
+use engine::Level;
 use tokio::time::Instant;
 
-/// What is given up, each with all before it. The order is the promise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-#[repr(u8)]
-pub enum Level {
-    /// Nothing.
-    #[default]
-    Calm,
-    /// Fetching ahead.
-    NoPrefetch,
-    /// Serving neighbours.
-    NoUploads,
-    /// Writing to disk, promoting from it, finishing fills that nobody waits for.
-    NoAdmission,
-    /// New sessions: they go to the CDN.
-    SendAway,
-    /// All new work but that of sessions under way: 503.
-    Refuse,
+/// The pressure at which a level is entered.
+const fn threshold(level: Level) -> u32 {
+    match level {
+        Level::Calm => 0,
+        Level::NoPrefetch => 70,
+        Level::NoUploads => 80,
+        Level::NoDiskAdmission => 85,
+        Level::NoNewSessions => 95,
+        Level::Refusing => 100,
+    }
 }
 
-impl Level {
-    pub(crate) const ALL: [Self; 6] = [
-        Self::Calm,
-        Self::NoPrefetch,
-        Self::NoUploads,
-        Self::NoAdmission,
-        Self::SendAway,
-        Self::Refuse,
-    ];
-
-    /// The word used in logs.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Calm => "calm",
-            Self::NoPrefetch => "no-prefetch",
-            Self::NoUploads => "no-uploads",
-            Self::NoAdmission => "no-admission",
-            Self::SendAway => "send-away",
-            Self::Refuse => "refuse",
-        }
-    }
-
-    pub(crate) fn of(number: u8) -> Self {
-        Self::ALL.get(usize::from(number)).copied().unwrap_or_default()
-    }
-
-    /// The pressure at which it is entered.
-    const fn threshold(self) -> u32 {
-        match self {
-            Self::Calm => 0,
-            Self::NoPrefetch => 70,
-            Self::NoUploads => 80,
-            Self::NoAdmission => 85,
-            Self::SendAway => 95,
-            Self::Refuse => 100,
-        }
-    }
+/// The level `steps` above another, or below it; the last one where there is no further.
+fn beside(level: Level, steps: i8) -> Level {
+    let place = usize::from(level as u8).saturating_add_signed(isize::from(steps));
+    Level::ALL[place.min(Level::ALL.len() - 1)]
 }
 
 /// How far below its threshold the pressure must be before a level is left.
@@ -108,18 +68,18 @@ pub(crate) struct State {
 /// The state after a look at `now`.
 pub(crate) fn decide(signals: &Signals, previous: State, now: Instant) -> State {
     let (pressure, level) = (signals.pressure(), previous.level);
-    let next = Level::of(level as u8 + 1).max(level);
-    if next > level && pressure >= next.threshold() {
+    let next = beside(level, 1);
+    if next > level && pressure >= threshold(next) {
         return State { level: next, calm_since: None };
     }
-    if level == Level::Calm || pressure + INERTIA >= level.threshold() {
+    if level == Level::Calm || pressure + INERTIA >= threshold(level) {
         return State { level, calm_since: None };
     }
     let since = previous.calm_since.unwrap_or(now);
     if now < since + CALM_FOR {
         return State { level, calm_since: Some(since) };
     }
-    State { level: Level::of(level as u8 - 1), calm_since: Some(now) }
+    State { level: beside(level, -1), calm_since: Some(now) }
 }
 
 #[cfg(test)]
@@ -152,15 +112,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn levels_rise_one_by_one_and_only_as_far_as_they_must() {
-        use Level::{Calm, NoAdmission, NoPrefetch, NoUploads, Refuse, SendAway};
+        use Level::{Calm, NoDiskAdmission, NoNewSessions, NoPrefetch, NoUploads, Refusing};
         for (percent, expected) in [
             (0, [Calm; 6]),
             (69, [Calm; 6]),
             (70, [NoPrefetch; 6]),
             (84, [NoPrefetch, NoUploads, NoUploads, NoUploads, NoUploads, NoUploads]),
-            (90, [NoPrefetch, NoUploads, NoAdmission, NoAdmission, NoAdmission, NoAdmission]),
-            (99, [NoPrefetch, NoUploads, NoAdmission, SendAway, SendAway, SendAway]),
-            (300, [NoPrefetch, NoUploads, NoAdmission, SendAway, Refuse, Refuse]),
+            (90, [NoPrefetch, NoUploads, NoDiskAdmission, NoDiskAdmission, NoDiskAdmission, NoDiskAdmission]),
+            (99, [NoPrefetch, NoUploads, NoDiskAdmission, NoNewSessions, NoNewSessions, NoNewSessions]),
+            (300, [NoPrefetch, NoUploads, NoDiskAdmission, NoNewSessions, Refusing, Refusing]),
         ] {
             assert_eq!(levels(&mut State::default(), &[percent; 6]).await, expected, "{percent}");
         }
@@ -171,10 +131,10 @@ mod tests {
         let mut state = State::default();
         levels(&mut state, &[96; 6]).await;
         let about: Vec<u32> = (0..200).map(|n| if n % 2 == 0 { 94 } else { 86 }).collect();
-        assert!(levels(&mut state, &about).await.iter().all(|level| *level == Level::SendAway));
+        assert!(levels(&mut state, &about).await.iter().all(|level| *level == Level::NoNewSessions));
         // A short calm is no calm.
         let pulsing: Vec<u32> = (0..200).map(|n| if n % 5 == 0 { 90 } else { 0 }).collect();
-        assert!(levels(&mut state, &pulsing).await.iter().all(|level| *level == Level::SendAway));
+        assert!(levels(&mut state, &pulsing).await.iter().all(|level| *level == Level::NoNewSessions));
     }
 
     #[tokio::test(start_paused = true)]
@@ -182,7 +142,7 @@ mod tests {
         for before in [100, 200, 10_000] {
             let mut state = State::default();
             levels(&mut state, &vec![before; 600]).await;
-            assert_eq!(state.level, Level::Refuse);
+            assert_eq!(state.level, Level::Refusing);
             let after = levels(&mut state, &[40; 50]).await;
             assert_eq!(after.last(), Some(&Level::Calm), "{before}");
             assert!(after.is_sorted_by(|a, b| a >= b), "straight down: {after:?}");

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::Engine;
+use engine::{Engine, Level};
 use tokio::time::{Instant, sleep_until};
 
 use super::Overload;
-use super::governor::{Level, Signals, State, decide};
+use super::governor::{Signals, State, decide};
 use crate::metrics::Metrics;
 use crate::server::Server;
 
@@ -61,7 +61,7 @@ impl Gauges {
     }
 
     fn turn(&self, from: Level, to: Level, signals: &Signals) {
-        self.overload.set(to);
+        self.engine.load().set(to);
         self.metrics.level.set(i64::from(to as u8));
         let Signals { connections, responses, egress, lag, fills, buffer } = *signals;
         let (was, level) = (from.as_str(), to.as_str());

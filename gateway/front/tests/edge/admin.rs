@@ -1,8 +1,8 @@
 //! The operator's listener.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 use engine::{Epoch, PurgeKind, Purged, Scope};
 use front::{Admin, AdminConfig, AdminParts, Inheritance, Purge, Purging, Readiness};
@@ -70,7 +70,8 @@ async fn metrics_health_and_readiness() {
 
 #[tokio::test]
 async fn it_is_bounded() {
-    let config = AdminConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), max_connections: 1, key_file: None };
+    let config =
+        AdminConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), max_connections: 1, key_file: None };
     let admin = start(&config, Registry::new(), Arc::new(|| Ok(())), None);
     let address = admin.address().expect("bound");
     let mut first = Wire::open(address).await;
@@ -97,7 +98,10 @@ async fn a_purge_is_carried_out_and_answered() {
     let done = wire.reply(true).await;
     assert_eq!((done.status, done.field("content-type")), (200, "application/json"));
     let answer: serde_json::Value = serde_json::from_slice(&done.body).expect("JSON");
-    assert_eq!((&answer["epoch"], &answer["objects"], &answer["disks_behind"]), (&1.into(), &3.into(), &1.into()));
+    assert_eq!(
+        (&answer["epoch"], &answer["objects"], &answer["disks_behind"]),
+        (&1.into(), &3.into(), &1.into())
+    );
     assert!(answer["milliseconds"].is_u64(), "{answer}");
     wire.send(post(key, r#"{"titel": "bbb"}"#)).await;
     let bad = wire.reply(true).await;
@@ -109,7 +113,9 @@ async fn a_purge_is_carried_out_and_answered() {
     assert_eq!(wire.get("/purge", "").await.status, 405);
     assert_eq!(noted.0.lock().expect("whole").as_slice(), ["soft title bbb"]);
     let metrics = wire.get("/metrics", "").await;
-    for series in ["{result=\"soft\"} 1", "{result=\"bad\"} 1", "{result=\"denied\"} 2", "{result=\"hard\"} 0"] {
+    for series in
+        ["{result=\"soft\"} 1", "{result=\"bad\"} 1", "{result=\"denied\"} 2", "{result=\"hard\"} 0"]
+    {
         assert!(metrics.text().contains(&format!("weir_front_purges_total{series}")), "{series}");
     }
 }

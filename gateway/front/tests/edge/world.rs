@@ -78,8 +78,16 @@ impl World {
         let offer = Offer { source: Arc::clone(&source) as Arc<dyn Source>, price: Price::default() };
         let config = SourcingConfig { stall_timeout: Duration::from_secs(60), ..SourcingConfig::default() };
         let sources = Sources::new(config, vec![offer], &registry).expect("sources");
-        let store = SegmentStore::open(&StoreConfig::default(), Vec::new(), &registry).await.expect("a store");
-        let engine = Engine::new(EngineConfig::default(), store, sources, vec![key.public()], &registry);
+        let store =
+            SegmentStore::open(&StoreConfig::default(), Vec::new(), &registry).await.expect("a store");
+        let engine = Engine::new(
+            EngineConfig::default(),
+            store,
+            sources,
+            vec![key.public()],
+            Arc::default(),
+            &registry,
+        );
         let (signer, clock) = (signer(), Arc::new(AtomicU64::new(NOW)));
         let (sink, lines) = mpsc::channel(choice.lines);
         let told = Arc::clone(&clock);
@@ -235,6 +243,7 @@ fn film(key: &SigningKey, big: usize) -> (HashMap<&'static str, Bytes>, HashMap<
         title: "bbb".parse().expect("valid"),
         package: PackageId(255),
         created: NOW,
+        tags: Vec::new(),
         objects: objects
             .iter()
             .map(|(path, bytes)| Object { path: (*path).to_owned(), len: bytes.len() as u64 })

@@ -158,7 +158,10 @@ fn the_embedded_example_names_every_key_with_its_default() {
     let (mut front, mut admin) = (everything.front.clone(), everything.admin.clone());
     assert!(front.overload.cdn.take().is_some() && admin.key_file.take().is_some());
     assert_eq!((front, admin), (bare.front, bare.admin));
-    assert_eq!((&everything.takeover_socket, everything.takeover_timeout), (&bare.takeover_socket, bare.takeover_timeout));
+    assert_eq!(
+        (&everything.takeover_socket, everything.takeover_timeout),
+        (&bare.takeover_socket, bare.takeover_timeout)
+    );
     assert_eq!(everything.store, bare.store);
     assert_eq!(everything.shelf, bare.shelf);
     assert_eq!(everything.engine, bare.engine);

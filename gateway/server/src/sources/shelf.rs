@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use engine::Scope;
 use futures_util::{StreamExt, stream};
 use media::index::{INDEX_OBJECT, MAX_INDEX_LEN};
-use engine::Scope;
 use sourcing::{BoxFuture, Opened, Reason, Source, SourceError, SourceId, SourceKind, Want};
 
 use super::DirectorySource;
@@ -237,7 +237,8 @@ mod tests {
     #[tokio::test]
     async fn a_purge_takes_the_copies_it_is_about() {
         let (dir, shelf, packages) = world(10_000);
-        let all = ["bbb/00000000000000ff", "bbb/0000000000000100", "bbb2/00000000000000ff", "abc/00000000000000aa"];
+        let all =
+            ["bbb/00000000000000ff", "bbb/0000000000000100", "bbb2/00000000000000ff", "abc/00000000000000aa"];
         let fill = || async {
             for package in all {
                 let index = format!("{package}/index.weir");
@@ -269,7 +270,11 @@ mod tests {
         ] {
             fill().await;
             let forgotten = shelf.forget(&scope).expect("forgotten");
-            assert_eq!((left(), forgotten), (stay.iter().map(|&name| name.to_owned()).collect(), 4 - stay.len() as u64), "{scope}");
+            assert_eq!(
+                (left(), forgotten),
+                (stay.iter().map(|&name| name.to_owned()).collect(), 4 - stay.len() as u64),
+                "{scope}"
+            );
         }
     }
 

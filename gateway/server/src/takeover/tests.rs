@@ -160,7 +160,10 @@ async fn nobody_there_is_no_error_and_a_new_door_replaces_the_old() {
     });
     assert!(met.expect("understood").is_some());
     drop(second);
-    assert!(Predecessor::meet(&path, PATIENCE).await.expect("no error").is_none(), "a name that leads nowhere");
+    assert!(
+        Predecessor::meet(&path, PATIENCE).await.expect("no error").is_none(),
+        "a name that leads nowhere"
+    );
 }
 
 #[test]

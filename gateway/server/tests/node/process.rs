@@ -94,7 +94,7 @@ impl Node {
     }
 
     pub(crate) fn terminate(&self) {
-        signal(self.child.id(), "TERM");
+        signal(self.id(), "TERM");
     }
 
     pub(crate) fn id(&self) -> u32 {
