@@ -21,6 +21,8 @@ pub mod admin;
 mod authorise;
 mod body;
 pub mod config;
+#[doc(hidden)]
+pub mod examine;
 mod fields;
 mod front;
 mod guard;
