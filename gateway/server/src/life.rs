@@ -208,7 +208,7 @@ impl Signals {
             match self.next().await {
                 Told::Stop => return,
                 Told::Reload => {
-                    tracing::warn!("SIGHUP: not now; this process is starting, stopping or being replaced")
+                    tracing::warn!("SIGHUP: not now; this process is starting, stopping or being replaced");
                 }
             }
         }

@@ -256,4 +256,13 @@ mod tests {
         assert!(waited.is_ok() && reader.at_hand(0).is_none());
         assert_eq!(admission.gauges.cut_readers.get(), 1);
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_part_that_running_fills_have_set_aside_is_known() {
+        let admission = admission(4);
+        let share = admission.enter(1 << 20).await.expect("room");
+        assert_eq!(admission.buffer_percent(), 25);
+        drop(share);
+        assert_eq!(admission.buffer_percent(), 0);
+    }
 }

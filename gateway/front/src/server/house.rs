@@ -190,13 +190,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_longest_idle_leaves_first_and_nobody_who_is_busy() {
         let house = House::new(0);
-        let (busy, _b) = rests(&house).await;
+        let (busy, _busy) = rests(&house).await;
         busy.began(false);
         let fresh = Arc::new(Pulse::new(Instant::now()));
-        let _f = house.enter(&fresh);
-        let (first, _1) = rests(&house).await;
-        let (second, _2) = rests(&house).await;
-        let (third, _3) = rests(&house).await;
+        let _fresh = house.enter(&fresh);
+        let (first, _first) = rests(&house).await;
+        let (second, _second) = rests(&house).await;
+        let (third, _third) = rests(&house).await;
         assert_eq!(house.busy(), 2);
         let told = || [&busy, &fresh, &first, &second, &third].map(|pulse| pulse.is_evicted());
         assert!(house.make_room(Instant::now()));
