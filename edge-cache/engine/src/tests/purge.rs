@@ -33,7 +33,7 @@ async fn what_is_purged_hard_is_fetched_anew_with_its_index_and_digests() {
     assert_eq!((world.sources[0].asked(INDEX).len(), world.listed()), (2, 2 * listed));
     world.until_no_fill_runs().await;
     assert_eq!(world.play(0).await, Outcome::Memory, "once");
-    assert_eq!(world.metric("weir_engine_purges_total{kind=\"hard\"}"), 1);
+    assert_eq!(world.metric("weir_store_purges_total{kind=\"hard\"}"), 1);
 }
 
 #[tokio::test(start_paused = true)]
