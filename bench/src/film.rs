@@ -94,6 +94,7 @@ impl Film {
             title: TITLE.parse().doing("naming the film")?,
             package: PACKAGE,
             created: DAY,
+            tags: Vec::new(),
             objects: vec![object("main.m3u8", playlist), object("v720.mp4", video)],
             renditions: vec![main, video_rendition],
         };

@@ -37,8 +37,16 @@ impl Node {
         let source = Arc::new(FilmSource { id, objects: film.objects(&key)? });
         let offer = Offer { source, price: Price::default() };
         let sources = Sources::new(SourcingConfig::default(), vec![offer], &registry).doing("sourcing")?;
-        let store = SegmentStore::open(&StoreConfig::default(), None, &registry).await.doing("the store")?;
-        let engine = Engine::new(EngineConfig::default(), store, sources, vec![key.public()], &registry);
+        let store =
+            SegmentStore::open(&StoreConfig::default(), Vec::new(), &registry).await.doing("the store")?;
+        let engine = Engine::new(
+            EngineConfig::default(),
+            store,
+            sources,
+            vec![key.public()],
+            Arc::default(),
+            &registry,
+        );
         let node = Self { engine: engine.doing("the engine")?, registry };
         for piece in &film.pieces {
             node.settle(&piece.key).await?;

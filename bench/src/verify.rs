@@ -66,7 +66,8 @@ fn measure(side: Side, film: &Film, passes: u32) -> Result<Sample, Fault> {
 }
 
 fn hash(side: Side, film: &Film) -> Result<Digest, Fault> {
-    let digest = |piece| Ok(Digest::of(&receive(side, piece)?.body.groups().concat()));
+    let digest =
+        |piece| Ok(Digest::of(&receive(side, piece)?.body.groups().cloned().collect::<Vec<_>>().concat()));
     Ok(witness(film.pieces.iter().map(digest).collect::<Result<Vec<_>, Fault>>()?))
 }
 
@@ -123,8 +124,8 @@ mod tests {
             wrong[len - 1] ^= 1;
             let naive = whole(&right, digests.root()).expect("kept");
             let ours = grouped(&right, &digests).expect("kept");
-            assert_eq!(naive.body.groups().concat(), right);
-            assert_eq!(ours.body.groups().concat(), right);
+            assert_eq!(naive.body.groups().cloned().collect::<Vec<_>>().concat(), right);
+            assert_eq!(ours.body.groups().cloned().collect::<Vec<_>>().concat(), right);
             assert!(whole(&wrong, digests.root()).is_none() && grouped(&wrong, &digests).is_none());
         }
     }

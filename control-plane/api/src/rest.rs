@@ -3,7 +3,7 @@
 //! Requests refuse fields they do not know, so that a misspelt field is an error and not a silent default.
 //! Answers may gain fields: whoever reads them skips what it does not know. Times are Unix seconds.
 
-use media::{PackageId, RenditionId, RenditionKind, TitleId};
+use media::{PackageId, RenditionId, RenditionKind, Tag, TitleId};
 use serde::{Deserialize, Serialize};
 
 use crate::name::{EntitlementId, Language, SessionId, ViewerId};
@@ -27,6 +27,10 @@ pub struct NewTitle {
     /// Whom to credit, as the licence asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attribution: Option<String>,
+    /// What purges can name besides the title: none twice, at most [`media::index::MAX_TAGS`]. Other tags
+    /// make another package.
+    #[serde(default)]
+    pub tags: Vec<Tag>,
 }
 
 /// One caption file of a new title.
@@ -63,6 +67,8 @@ pub struct TitleView {
     pub reason: Option<String>,
     /// Whom to credit.
     pub attribution: Option<String>,
+    /// What purges can name besides the title, sorted.
+    pub tags: Vec<Tag>,
     /// What the package holds; empty until indexed.
     pub renditions: Vec<RenditionView>,
     /// What the package's check found worth saying.

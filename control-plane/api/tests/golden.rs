@@ -25,6 +25,7 @@ fn new_title() -> NewTitle {
         source: "bbb.mp4".into(),
         captions: vec![CaptionSource { language: "en".parse().expect("valid"), source: "bbb.en.vtt".into() }],
         attribution: Some("(c) 2008 Blender Foundation, CC-BY 3.0".into()),
+        tags: vec!["licence-2026".parse().expect("valid"), "vendor-acme".parse().expect("valid")],
     }
 }
 
@@ -37,6 +38,7 @@ fn title_view() -> TitleView {
         package: Some("00c0ffee00c0ffee".parse().expect("valid")),
         reason: None,
         attribution: None,
+        tags: new_title().tags,
         renditions: vec![RenditionView {
             id: "v720".parse().expect("valid"),
             kind: RenditionKind::Video,
@@ -107,7 +109,7 @@ fn stages_have_one_word_each() {
 fn a_short_request_is_enough() {
     let short: NewTitle =
         serde_json::from_str(r#"{"title":"a","name":"A","source":"a.mp4"}"#).expect("only what is needed");
-    assert_eq!((short.captions.len(), short.attribution), (0, None));
+    assert_eq!((short.captions.len(), short.attribution, short.tags.len()), (0, None, 0));
 }
 
 #[test]
@@ -118,6 +120,7 @@ fn requests_refuse_what_they_do_not_know() {
     };
     check(r#"{"title":"a","name":"A","source":"a.mp4","caption":[]}"#, "unknown field `caption`");
     check(r#"{"title":"../a","name":"A","source":"a.mp4"}"#, "title holds a character");
+    check(r#"{"title":"a","name":"A","source":"a.mp4","tags":["Acme"]}"#, "tag holds a character");
     check(r#"{"name":"A","source":"a.mp4"}"#, "missing field `title`");
     let caption = r#"{"title":"a","name":"A","source":"a","captions":[{"language":"EN","source":"x"}]}"#;
     check(caption, "no language tag");

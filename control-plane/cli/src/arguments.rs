@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use control_api::rest::{CaptionSource, EntitlementKind};
 use control_api::{SessionId, ViewerId};
-use media::TitleId;
+use media::{Tag, TitleId};
 
 /// The operator's command line.
 #[derive(Debug, Parser)]
@@ -97,6 +97,9 @@ pub(crate) struct Add {
     /// Whom to credit, as the licence asks
     #[arg(long)]
     pub(crate) attribution: Option<String>,
+    /// What purges can name besides the title: `vendor-acme`; may be repeated
+    #[arg(long = "tag", value_name = "TAG")]
+    pub(crate) tags: Vec<Tag>,
 }
 
 #[derive(Debug, Args)]

@@ -77,8 +77,8 @@ fn connect(connection: Connection) -> Result<Api, Error> {
 }
 
 async fn add_title(api: Api, add: Add, printer: &mut Printer<'_, impl Write>) -> Result<(), Error> {
-    let Add { title, name, source, captions, attribution } = add;
-    let wish = NewTitle { title, name, source, captions, attribution };
+    let Add { title, name, source, captions, attribution, tags } = add;
+    let wish = NewTitle { title, name, source, captions, attribution, tags };
     let view: TitleView = api.post("/v1/titles", &wish, None).await?;
     printer.print(&view, || render::title(&view))
 }

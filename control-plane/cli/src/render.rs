@@ -4,16 +4,18 @@ use std::fmt::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
 use control_api::rest::{Entitlement, PlaybackSession, RenditionView, TitleView};
+use media::Tag;
 
 /// All titles, one line each.
 pub(crate) fn titles(list: &[TitleView]) -> String {
     if list.is_empty() {
         return "no titles yet; weir titles add takes one in\n".into();
     }
-    let mut rows = vec![row(["TITLE", "STAGE", "DONE", "LENGTH", "NAME"])];
+    let mut rows = vec![row(["TITLE", "STAGE", "DONE", "LENGTH", "NAME", "TAGS"])];
     rows.extend(list.iter().map(|view| {
-        let done = format!("{} %", view.progress_percent);
-        row([view.title.as_str(), view.stage.as_str(), &done, &length(view.duration_ms), &view.name])
+        let (done, length) = (format!("{} %", view.progress_percent), length(view.duration_ms));
+        let tags = tags(&view.tags).unwrap_or_else(|| "-".into());
+        row([view.title.as_str(), view.stage.as_str(), &done, &length, &view.name, &tags])
     }));
     table(&rows)
 }
@@ -30,6 +32,7 @@ pub(crate) fn title(view: &TitleView) -> String {
     add("package", view.package.map(|package| package.to_string()));
     add("length", (view.duration_ms > 0).then(|| length(view.duration_ms)));
     add("credit", view.attribution.clone());
+    add("tags", tags(&view.tags));
     let mut text = table(&facts);
     if !view.renditions.is_empty() {
         let _ = write!(text, "\n{}", renditions(&view.renditions));
@@ -38,6 +41,12 @@ pub(crate) fn title(view: &TitleView) -> String {
         let _ = write!(text, "\nthe package check says:\n  {}\n", view.lint.join("\n  "));
     }
     text
+}
+
+/// `licence-2026 vendor-acme`; nothing if there are none.
+fn tags(list: &[Tag]) -> Option<String> {
+    let words = list.iter().map(Tag::as_str).collect::<Vec<_>>().join(" ");
+    Some(words).filter(|words| !words.is_empty())
 }
 
 fn renditions(list: &[RenditionView]) -> String {

@@ -125,6 +125,7 @@ fn view(stage: &str, percent: u8) -> String {
         "package": published.then_some("00000000000000ff"),
         "reason": (stage == "failed").then_some("probe: the file holds no video"),
         "attribution": "(c) Blender Foundation, CC BY 3.0",
+        "tags": if published { serde_json::json!(["licence-2026", "vendor-acme"]) } else { serde_json::json!([]) },
         "renditions": if published { renditions } else { serde_json::json!([]) },
         "lint": if published { serde_json::json!(["v720: peak is 1.7 times the average"]) } else { serde_json::json!([]) },
         "duration_ms": 596_474, "a-field-of-tomorrow": true,
@@ -153,6 +154,10 @@ fn add_sends_everything_and_shows_the_title() {
         "en=bbb.en.vtt",
         "--attribution",
         "(c) Blender Foundation, CC BY 3.0",
+        "--tag",
+        "vendor-acme",
+        "--tag",
+        "licence-2026",
     ];
     let ran = weir(&add, vec![(202, JSON, view("received", 0))]);
     assert!(ran.output.status.success(), "{}", ran.err());
@@ -256,4 +261,8 @@ fn nobody_there_and_wrong_usage() {
     assert!(err.contains("cannot reach") && err.contains("does the control plane run there"), "{err}");
     assert_eq!(run(&["titles", "show", "Not A Title"]).status.code(), Some(2));
     assert_eq!(run(&["buy", "bbb"]).status.code(), Some(2));
+    let add = ["titles", "add", "bbb", "--name", "BBB", "--source", "bbb.mp4", "--tag", "Vendor Acme"];
+    let refused = run(&add);
+    let err = String::from_utf8(refused.stderr).expect("text");
+    assert!(refused.status.code() == Some(2) && err.contains("tag holds a character"), "{err}");
 }

@@ -12,7 +12,7 @@ use control::ingest::Event;
 use control::ladder::{Ladder, SourceFacts};
 use control_api::rest::{CaptionSource, Entitlement, Stage};
 use futures_util::Stream;
-use media::{ByteRange, PackageId, TitleId};
+use media::{ByteRange, PackageId, Tag, TitleId};
 use serde::{Deserialize, Serialize};
 
 /// A future a trait object can return.
@@ -80,6 +80,9 @@ pub struct CatalogEntry {
     pub captions: Vec<CaptionSource>,
     /// Whom to credit.
     pub attribution: Option<String>,
+    /// Its tags, sorted, none twice. Records of before there were tags have none.
+    #[serde(default)]
+    pub tags: Vec<Tag>,
     /// The newest ingest.
     pub ingest: IngestRecord,
     /// What viewers get: the newest package that was published.

@@ -1,22 +1,31 @@
 //! The door of the room: describe and serve.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use media::index::{Entry, Index, PublicKey};
-use media::{ByteRange, Digest, RenditionKind, SegmentKey};
+use media::{ByteRange, Digest, GroupSet, RenditionKind, SegmentKey, Tag};
 use prometheus::Registry;
 use sourcing::{SourceId, Sources};
-use store::{SegmentStore, Stored};
+use store::{Held, PurgeKind, Purged, Scope, SegmentStore};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use crate::body::{Body, Cursor, Found};
+use crate::body::Body;
 use crate::catalog::Catalog;
 use crate::config::EngineConfig;
+use crate::cursor::{Ask, Cursor, Found};
+use crate::disk_feed::Reading;
 use crate::error::{Failure, ServeError};
-use crate::fill::table::{Entered, Table, look};
-use crate::fill::task::{Admission, Task};
+use crate::fill::admission::Admission;
+use crate::fill::table::{Entered, Table};
+use crate::fill::task::Task;
+use crate::heat::Heat;
 use crate::lists::Lists;
+use crate::load::Load;
 use crate::metrics::Metrics;
 use crate::promotion::{Promotions, promote};
 
@@ -31,10 +40,25 @@ pub(crate) struct Inner {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) lists: Lists,
     pub(crate) table: Table,
-    pub(crate) admission: Admission,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) heat: Heat,
+    pub(crate) load: Arc<Load>,
+    /// Fills that may go on at once although nobody waits.
+    pub(crate) completions: Arc<Semaphore>,
     catalog: Catalog,
     promotions: Promotions,
+    reading: Reading,
     tasks: TaskTracker,
+}
+
+impl Inner {
+    /// What a byte costs where it was bought last; where nothing was, at the cheapest.
+    pub(crate) fn price_of(&self, source: Option<&SourceId>) -> u64 {
+        let report = self.sources.report();
+        let of = |report: &sourcing::SourceReport| report.price.picodollars_per_byte;
+        let known = report.iter().find(|report| Some(&report.id) == source).map(of);
+        known.or_else(|| report.iter().map(of).min()).unwrap_or_default()
+    }
 }
 
 /// Why the engine cannot be used as configured.
@@ -56,6 +80,8 @@ pub struct Described {
     /// What the signed index says about it.
     pub entry: Entry,
     index: Arc<Index>,
+    tags: Arc<[Tag]>,
+    stale: bool,
 }
 
 impl Described {
@@ -87,6 +113,10 @@ impl Described {
     #[must_use]
     pub fn index(&self) -> &Index {
         &self.index
+    }
+
+    pub(crate) fn tags(&self) -> Arc<[Tag]> {
+        Arc::clone(&self.tags)
     }
 }
 
@@ -125,6 +155,16 @@ impl Outcome {
     }
 }
 
+/// How much of the engine's bounds is used, in percent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Strain {
+    /// Fills that wait for their turn, of `engine.max_waiting_fills`.
+    pub waiting_fills_percent: u32,
+    /// Bytes that running fills have set aside, of `engine.fill_buffer_bytes`. What only lingers for slow readers
+    /// makes room when it is needed and does not count.
+    pub fill_buffer_percent: u32,
+}
+
 /// A response that has begun: its first bytes are at hand.
 #[derive(Debug)]
 pub struct Serving {
@@ -132,6 +172,8 @@ pub struct Serving {
     pub outcome: Outcome,
     /// Who delivered it to the fill, if it came from one.
     pub source: Option<SourceId>,
+    /// It was purged softly, and is served because no source delivers a newer one.
+    pub stale: bool,
     /// The bytes of the range, and not one more.
     pub body: Body,
 }
@@ -147,6 +189,7 @@ impl Engine {
         store: Arc<SegmentStore>,
         sources: Arc<Sources>,
         trusted: Vec<PublicKey>,
+        load: Arc<Load>,
         registry: &Registry,
     ) -> Result<Self, ConfigError> {
         let mut problems = config.problems();
@@ -157,13 +200,20 @@ impl Engine {
             return Err(ConfigError::Values(problems));
         }
         let metrics = Arc::new(Metrics::register(registry)?);
+        let (tasks, admission) = (TaskTracker::new(), Admission::new(&config, metrics.admission.clone()));
+        let limit = config.max_fills + config.max_waiting_fills;
+        let lists = Lists::new(&config, (&sources, &store), Arc::clone(&metrics), &tasks);
         Ok(Self(Arc::new(Inner {
-            catalog: Catalog::new(&config, Arc::clone(&sources), trusted),
-            lists: Lists::new(&config, Arc::clone(&sources), Arc::clone(&metrics)),
-            table: Table::new(config.max_fills + config.max_waiting_fills),
-            admission: Admission::new(&config, metrics.buffered_bytes.clone()),
+            catalog: Catalog::new(&config, (&sources, &store), trusted, &tasks),
+            lists,
+            table: Table::new(limit, Arc::clone(&store), Arc::clone(&admission)),
+            admission,
+            heat: Heat::default(),
+            load,
+            completions: Arc::new(Semaphore::new(config.max_completions)),
             promotions: Promotions::new(config.max_promotions),
-            tasks: TaskTracker::new(),
+            reading: config.reading(),
+            tasks,
             store,
             sources,
             metrics,
@@ -177,23 +227,30 @@ impl Engine {
     /// # Errors
     /// [`ServeError`]: there is no such title or segment, the index is not trusted, or no source delivered it.
     pub async fn describe(&self, key: &SegmentKey) -> Result<Described, ServeError> {
-        let found = self.0.catalog.index(key).await.and_then(|index| {
+        let found = self.0.catalog.index(key).await.and_then(|known| {
             let missing =
                 || ServeError::new(Failure::NoSuchSegment, format_args!("{key} is not in the index"));
-            let entry = index.resolve(key).ok_or_else(missing)?;
-            Ok(Described { key: key.clone(), entry, index })
+            let entry = known.index.resolve(key).ok_or_else(missing)?;
+            Ok(Described {
+                key: key.clone(),
+                entry,
+                index: known.index,
+                tags: known.tags,
+                stale: known.stale,
+            })
         });
         found.inspect_err(|error| self.0.metrics.failed(error.reason))
     }
 
     /// Gives the bytes of a range. Returns when the first of them are at hand, so that an error can still be
-    /// answered. Walking away, now or in the middle of the body, leaves the fill: it goes on if others read it
-    /// or if it is worth finishing.
+    /// answered. Walking away, now or in the middle of the body, leaves the fill: it goes on if others wait for
+    /// it or if the rest is worth its price.
     ///
     /// # Errors
     /// [`ServeError`]: no source delivered, the time ran out, or the node is full. A range that reaches past
     /// the end is [`Failure::NoSuchSegment`].
     pub async fn serve(&self, described: &Described, range: ByteRange) -> Result<Serving, ServeError> {
+        self.0.heat.asked(&described.key.title, Instant::now());
         let begun = self.begin(described, range).await;
         begun.inspect_err(|error| self.0.metrics.failed(error.reason))
     }
@@ -201,10 +258,41 @@ impl Engine {
     async fn begin(&self, described: &Described, range: ByteRange) -> Result<Serving, ServeError> {
         let past =
             || ServeError::new(Failure::NoSuchSegment, format_args!("{range} reaches past {described:?}"));
-        let mut cursor = Cursor::new(self.clone(), described.clone(), range).ok_or_else(past)??;
+        let mut cursor = Cursor::new(self.clone(), described.clone(), range).ok_or_else(past)?;
         let first = cursor.next().await?.ok_or_else(past)?;
         self.0.metrics.served(cursor.outcome());
-        Ok(Serving { outcome: cursor.outcome(), source: cursor.source(), body: Body::new(first, cursor) })
+        Ok(Serving {
+            outcome: cursor.outcome(),
+            source: cursor.source(),
+            stale: cursor.is_stale() || described.stale,
+            body: Body::new(first, cursor),
+        })
+    }
+
+    /// Makes everything a scope covers unfindable, at once and in all tiers; it is on record when this returns.
+    /// A fill that is under way serves those who read it already and is not stored; whoever comes from now on
+    /// has it fetched anew. After a soft purge the old bytes are served only while no source delivers.
+    pub async fn purge(&self, scope: &Scope, kind: PurgeKind) -> Purged {
+        // The indexes and digest lists in memory carry the number of the newest purge they are known to have
+        // outlived; the next look at each compares it.
+        self.0.store.purge(scope, kind).await
+    }
+
+    /// How near the engine is to refusing work.
+    #[must_use]
+    pub fn strain(&self) -> Strain {
+        let waiting = self.0.table.len().saturating_sub(self.0.config.max_fills);
+        let percent = (waiting * 100).checked_div(self.0.config.max_waiting_fills).unwrap_or(0);
+        Strain {
+            waiting_fills_percent: u32::try_from(percent).unwrap_or(u32::MAX),
+            fill_buffer_percent: self.0.admission.buffer_percent(),
+        }
+    }
+
+    /// The level of load that this engine goes by.
+    #[must_use]
+    pub fn load(&self) -> &Arc<Load> {
+        &self.0.load
     }
 
     /// Waits until every running fill has ended (their deadline bounds that) and the store has written what it
@@ -219,34 +307,78 @@ impl Engine {
         &self.0.metrics
     }
 
-    pub(crate) fn disk_batch_groups(&self) -> u64 {
-        self.0.config.disk_batch_bytes.bytes() / media::GROUP_LEN
+    pub(crate) fn reading(&self) -> Reading {
+        self.0.reading.clone()
     }
 
-    /// Where to read a segment from now. `disk` is false for a viewer who has met a disk fault.
-    pub(crate) fn feed(&self, described: &Described, disk: bool) -> Result<(Outcome, Found), ServeError> {
-        let inner = &self.0;
-        let (key, len, root) = (&described.key, described.len(), described.root());
-        let look = || look(&inner.store, key, len, root, disk);
-        if let Some(stored) = look() {
-            self.promote(key, &stored);
-            return Ok(Found::stored(stored));
+    pub(crate) fn turn_wait(&self) -> Duration {
+        self.0.config.admission_wait
+    }
+
+    pub(crate) fn fill_deadline(&self) -> Duration {
+        self.0.config.fill_deadline
+    }
+
+    /// Groups that a viewer who was cut off asks for at first.
+    pub(crate) fn first_window(&self) -> u64 {
+        self.0.config.strand_near_bytes.bytes() / media::GROUP_LEN
+    }
+
+    /// Where to read groups of a segment from now.
+    pub(crate) fn feed(&self, described: &Described, ask: &Ask) -> Result<Found, ServeError> {
+        let (inner, len) = (&self.0, described.len());
+        let look = || {
+            let mut held = inner.store.lookup(&described.key, len, described.root());
+            held.disk = held.disk.filter(|_| ask.disk);
+            let lacks = lacking(&held, len, ask.groups.clone());
+            (held, lacks)
+        };
+        let (held, lacks) = look();
+        if ask.newcomer {
+            self.promote(&described.key, &held);
         }
-        match inner.table.enter(key, len, root, look)? {
-            Entered::Stored(stored) => Ok(Found::stored(stored)),
-            Entered::Joined(reader) => Ok((Outcome::Joined, Found::Fill(reader))),
-            Entered::Led(reader, fill) => {
+        if lacks.is_empty() {
+            return Ok(Found { held, fill: None });
+        }
+        Ok(match inner.table.enter(described, (lacks, ask.newcomer), look)? {
+            Entered::Stored(held) => Found { held, fill: None },
+            Entered::Joined(reader) => Found { held, fill: Some((Outcome::Joined, reader)) },
+            Entered::Led(held, reader, fill) => {
                 inner.tasks.spawn(Task::new(Arc::clone(inner), described.clone(), fill).run());
-                Ok((Outcome::Filled, Found::Fill(reader)))
+                Found { held, fill: Some((Outcome::Filled, reader)) }
             }
-        }
+        })
     }
 
-    fn promote(&self, key: &SegmentKey, stored: &Stored) {
-        if let Stored::Disk(object) = stored
+    /// What some tier has of a group when no source delivers it, and whether that is stale.
+    pub(crate) fn leftovers(&self, described: &Described, group: u64) -> Option<(Held, bool)> {
+        let (store, len, root) = (&self.0.store, described.len(), described.root());
+        let held = store.lookup_stale(&described.key, len, root);
+        held.tier_of(group)?;
+        let stale = store.lookup(&described.key, len, root).tier_of(group).is_none();
+        Some((held, stale))
+    }
+
+    fn promote(&self, key: &SegmentKey, held: &Held) {
+        if held.memory.is_none()
+            && let Some(object) = &held.disk
+            && self.0.load.allows_disk()
             && let Some(permit) = self.0.promotions.hit(key)
         {
             self.0.tasks.spawn(promote(object.clone(), permit));
         }
     }
+}
+
+/// The groups of a range that no tier has.
+fn lacking(held: &Held, len: u64, groups: Range<u64>) -> GroupSet {
+    let mut lacks = GroupSet::none(len);
+    if held.memory.as_ref().is_some_and(store::SegmentBody::is_whole) {
+        return lacks;
+    }
+    lacks.insert_all(groups);
+    if let Some(present) = held.groups() {
+        lacks.subtract(&present);
+    }
+    lacks
 }

@@ -44,6 +44,11 @@ impl Failure {
         Self::Changed,
     ];
 
+    /// Whether nobody delivered, as opposed to somebody saying no.
+    pub(crate) const fn is_absence_of_sources(self) -> bool {
+        matches!(self, Self::SourcesExhausted | Self::Deadline)
+    }
+
     /// The word used in logs, metrics and headers.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -1,63 +1,95 @@
-//! One segment on its way into this node: one fetch, any number of readers.
+//! One segment, or some groups of it, on its way into this node: one owner, any number of readers.
 //!
-//! The fill belongs to its task and to the table, not to the viewer who came first. Verified groups are
-//! published once and never change, so readers need no lock: each has a cursor, and waits only for the group
-//! it needs next.
+//! The fill belongs to its task and to the table, not to the viewer who came first. Each reader says which
+//! groups it lacks; the task fetches what is wanted and not here. Verified groups are published once and never
+//! change. The task holds them, then the lingering list; a reader holds only a weak handle, so a slow one costs
+//! a cursor. While it waits for a group, and only then, it holds on: the group it waits for always reaches it.
 
+pub(crate) mod admission;
 pub(crate) mod assembly;
+pub(crate) mod plan;
+pub(crate) mod strand;
 pub(crate) mod table;
 pub(crate) mod task;
+pub(crate) mod wants;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
-use media::Digest;
-use media::digest::{group_count, group_range};
+use media::digest::group_count;
+use media::{Digest, GroupSet};
 use sourcing::SourceId;
-use store::SegmentBody;
-use tokio::sync::{Notify, watch};
+use store::{Epoch, SegmentBody};
+use tokio::sync::Notify;
 
-use crate::error::{Failure, ServeError};
+use self::admission::Admission;
+use self::wants::{Outlook, Wants};
+use crate::error::ServeError;
+use crate::outlived::Outlived;
 
-/// Whether a fill goes on: somebody reads it, or so much of it is there that throwing it away costs more than
-/// the rest.
-#[must_use]
-pub fn worth_finishing(readers: usize, verified: u64, len: u64, finish_percent: u8) -> bool {
-    readers > 0 || verified.saturating_mul(100) >= len.saturating_mul(u64::from(finish_percent))
+/// The verified groups of a fill. Whoever holds this keeps them alive.
+pub(crate) struct Groups(Box<[OnceLock<Bytes>]>);
+
+impl Groups {
+    fn new(len: u64) -> Self {
+        Self((0..group_count(len)).map(|_| OnceLock::new()).collect())
+    }
+
+    pub(crate) fn get(&self, n: u64) -> Option<Bytes> {
+        self.0.get(usize::try_from(n).ok()?)?.get().cloned()
+    }
+
+    /// What is here, as the store keeps it; `None` while nothing is.
+    pub(crate) fn body(&self, len: u64) -> Option<SegmentBody> {
+        let groups: Vec<_> = self.0.iter().map(|slot| slot.get().cloned()).collect();
+        if groups.iter().all(Option::is_none) {
+            return None;
+        }
+        SegmentBody::partial(len, groups)
+    }
 }
 
 /// One segment on its way.
 pub(crate) struct Fill {
-    len: u64,
-    root: Digest,
-    groups: Box<[OnceLock<Bytes>]>,
-    progress: watch::Sender<Progress>,
-    readers: AtomicUsize,
-    /// The last reader has left.
-    forsaken: Notify,
-    /// Who delivers now.
+    pub(crate) len: u64,
+    pub(crate) root: Digest,
+    /// The newest purge when it began.
+    pub(crate) born: Epoch,
+    outlived: Outlived,
+    groups: Weak<Groups>,
+    wants: Mutex<Wants>,
+    /// Wakes the task: somebody came, left, or wants more.
+    changed: Notify,
+    /// Wakes the readers, in the order they began to wait: a group came, or none will come any more.
+    progress: Notify,
+    /// Who delivered last.
     source: Mutex<Option<SourceId>>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Progress {
-    /// Groups published so far.
-    groups: u64,
-    end: Option<Result<(), ServeError>>,
+    admission: Arc<Admission>,
 }
 
 impl Fill {
-    pub(crate) fn new(len: u64, root: Digest) -> Arc<Self> {
-        Arc::new(Self {
+    /// A fill and its groups; whoever has them owes the fill a task.
+    pub(crate) fn new(
+        len: u64,
+        root: Digest,
+        born: Epoch,
+        admission: &Arc<Admission>,
+    ) -> (Arc<Self>, Arc<Groups>) {
+        let groups = Arc::new(Groups::new(len));
+        let fill = Self {
             len,
             root,
-            groups: (0..group_count(len)).map(|_| OnceLock::new()).collect(),
-            progress: watch::Sender::default(),
-            readers: AtomicUsize::new(0),
-            forsaken: Notify::new(),
+            born,
+            outlived: Outlived::new(born),
+            groups: Arc::downgrade(&groups),
+            wants: Mutex::new(Wants::new(len)),
+            changed: Notify::new(),
+            progress: Notify::new(),
             source: Mutex::default(),
-        })
+            admission: Arc::clone(admission),
+        };
+        (Arc::new(fill), groups)
     }
 
     pub(crate) fn source(&self) -> Option<SourceId> {
@@ -69,64 +101,80 @@ impl Fill {
     }
 
     /// Puts a verified group where readers find it; [`Fill::announce`] then wakes them.
-    fn put(&self, group: u64, bytes: Bytes) {
-        if let Some(slot) = self.groups.get(group as usize) {
-            // Only the fill's own task puts, each group once.
+    fn put(&self, groups: &Groups, n: u64, bytes: Bytes) {
+        if let Some(slot) = usize::try_from(n).ok().and_then(|n| groups.0.get(n)) {
+            // Each group is claimed by one strand; a second copy would be as good as the first.
             let _ = slot.set(bytes);
+            self.wants().arrived(n);
         }
     }
 
-    /// Wakes the readers: all groups before `groups` are there.
-    fn announce(&self, groups: u64) {
-        self.progress.send_modify(|progress| progress.groups = groups);
+    fn announce(&self) {
+        self.progress.notify_waiters();
     }
 
-    fn end(&self, end: Result<(), ServeError>) {
-        self.progress.send_modify(|progress| progress.end = Some(end));
+    /// Nothing more will come. Readers of what is here go on.
+    fn close(&self, error: Option<ServeError>) {
+        self.wants().close(error);
+        self.announce();
     }
 
-    fn has_ended(&self) -> bool {
-        self.progress.borrow().end.is_some()
+    pub(crate) fn readers(&self) -> usize {
+        self.wants().readers()
     }
 
-    fn verified_bytes(&self) -> u64 {
-        group_range(self.len, self.progress.borrow().groups).start
-    }
-
-    /// All groups together; `None` while one is missing.
-    fn body(&self) -> Option<SegmentBody> {
-        let groups: Option<Vec<Bytes>> = self.groups.iter().map(|slot| slot.get().cloned()).collect();
-        SegmentBody::new(self.len, groups?)
+    fn wants(&self) -> MutexGuard<'_, Wants> {
+        self.wants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// One viewer's hold on a fill. Dropping it is leaving.
 pub(crate) struct Reader {
+    id: u64,
     fill: Arc<Fill>,
-    progress: watch::Receiver<Progress>,
+    groups: Weak<Groups>,
+    lacks: Arc<GroupSet>,
 }
 
 impl Reader {
-    /// Called with the table locked, so that a fill is never given up between being found and being joined.
-    fn join(fill: &Arc<Fill>) -> Self {
-        fill.readers.fetch_add(1, Ordering::AcqRel);
-        Self { fill: Arc::clone(fill), progress: fill.progress.subscribe() }
+    /// Called with the table locked, so that a fill is never closed between being found and being joined.
+    fn join(fill: &Arc<Fill>, lacks: GroupSet, newcomer: bool) -> Self {
+        let lacks = Arc::new(lacks);
+        let id = fill.wants().join(Arc::clone(&lacks), newcomer);
+        fill.changed.notify_one();
+        Self { id, fill: Arc::clone(fill), groups: fill.groups.clone(), lacks }
     }
 
-    /// A group, as soon as it is verified. What was published stays readable whatever became of the fill.
-    pub(crate) async fn group(&mut self, n: u64) -> Result<Bytes, ServeError> {
-        let slot = self.fill.groups.get(n as usize);
-        let slot =
-            slot.ok_or_else(|| ServeError::new(Failure::NoSuchSegment, "past the end of the segment"))?;
-        if let Some(bytes) = slot.get() {
-            return Ok(bytes.clone());
-        }
-        let come = |progress: &Progress| progress.groups > n || progress.end.is_some();
-        let end = self.progress.wait_for(come).await.ok().and_then(|progress| progress.end.clone());
-        match (slot.get(), end) {
-            (Some(bytes), _) => Ok(bytes.clone()),
-            (None, Some(Err(error))) => Err(error),
-            (None, _) => Err(ServeError::new(Failure::SourcesExhausted, "the fill ended without this group")),
+    /// Whether this viewer counts on the fill for a group.
+    pub(crate) fn expects(&self, n: u64) -> bool {
+        self.lacks.has(n)
+    }
+
+    /// A group that is here.
+    pub(crate) fn at_hand(&self, n: u64) -> Option<Bytes> {
+        self.groups.upgrade()?.get(n)
+    }
+
+    /// A group, as soon as it is verified; `None` when the fill gave it up or ends without it.
+    ///
+    /// # Errors
+    /// [`ServeError`] when no source delivers it.
+    pub(crate) async fn group(&self, n: u64) -> Result<Option<Bytes>, ServeError> {
+        // Held until the group is here: what somebody waits for is not given up under him.
+        let Some(groups) = self.groups.upgrade() else { return Ok(None) };
+        loop {
+            let mut progress = pin!(self.fill.progress.notified());
+            // Listening begins before the look, so that nothing falls between them.
+            progress.as_mut().enable();
+            let outlook = self.fill.wants().outlook(n);
+            if let Some(bytes) = groups.get(n) {
+                return Ok(Some(bytes));
+            }
+            match outlook {
+                Outlook::Coming => progress.await,
+                Outlook::Closed => return Ok(None),
+                Outlook::Failed(error) => return Err(error),
+            }
         }
     }
 
@@ -137,32 +185,10 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        if self.fill.readers.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.fill.forsaken.notify_one();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_fill_goes_on_while_it_is_worth_it() {
-        for (readers, verified, len, percent, expected) in [
-            (1, 0, 100, 50, true),
-            (0, 0, 100, 50, false),
-            (0, 49, 100, 50, false),
-            (0, 50, 100, 50, true),
-            (0, 100, 100, 101, false),
-            (0, 0, 100, 0, true),
-            (0, u64::MAX, u64::MAX, 50, true),
-        ] {
-            assert_eq!(
-                worth_finishing(readers, verified, len, percent),
-                expected,
-                "{readers} {verified} {percent}"
-            );
+        let last = self.fill.wants().leave(self.id);
+        self.fill.changed.notify_one();
+        if last {
+            self.fill.admission.forget(&self.fill);
         }
     }
 }

@@ -2,5 +2,8 @@
 
 mod faults;
 mod index;
+mod partial;
+mod purge;
 mod sharing;
-mod world;
+mod slow;
+pub(crate) mod world;

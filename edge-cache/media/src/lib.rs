@@ -7,6 +7,7 @@
 
 pub mod cmaf;
 pub mod digest;
+pub mod groups;
 pub mod human_duration;
 pub mod index;
 pub mod key;
@@ -16,7 +17,8 @@ pub mod range;
 pub mod validator;
 
 pub use digest::{Digest, GROUP_LEN, GroupDigests};
+pub use groups::GroupSet;
 pub use index::{Contents, Index, Object, Rendition, RenditionKind, Segment};
 pub use key::{Part, SegmentKey};
-pub use name::{PackageId, RenditionId, TitleId};
+pub use name::{PackageId, RenditionId, Tag, TitleId};
 pub use range::ByteRange;

@@ -100,6 +100,10 @@ name!(
     /// One encoding of one track of a title: `v720`, `a-en`, `s-en`, `thumbs`.
     RenditionId, "rendition", 32
 );
+name!(
+    /// What the operator calls a set of titles: `vendor-acme`. Purges name it.
+    Tag, "tag", 32
+);
 
 /// One ingest result of a title. A new ingest of the same title is a new package, so objects never change
 /// under their name. Written as 16 lower-case hex digits.

@@ -30,3 +30,4 @@ pub use client::PeerSource;
 pub use config::LinkConfig;
 pub use identity::{Fingerprint, FingerprintError, Identity, IdentityError};
 pub use link::{BindError, Link, Neighbour};
+pub use server::Gate;

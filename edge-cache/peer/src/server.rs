@@ -9,8 +9,8 @@ use bytes::Bytes;
 use media::GroupDigests;
 use prometheus::IntCounter;
 use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream, VarInt};
-use store::{ReadFault, SegmentStore, Stored};
-use tokio::sync::Semaphore;
+use store::{Held, ReadFault, SegmentStore};
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
 use crate::config::LinkConfig;
@@ -32,10 +32,20 @@ pub(crate) struct Server {
     request_timeout: Duration,
     stall_timeout: Duration,
     metrics: Arc<Metrics>,
+    gate: Gate,
+    dismissed: Notify,
 }
 
+/// Whether uploads are allowed now: a node that is loaded serves its own viewers first.
+pub type Gate = Arc<dyn Fn() -> bool + Send + Sync>;
+
 impl Server {
-    pub(crate) fn new(config: &LinkConfig, store: Arc<SegmentStore>, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        config: &LinkConfig,
+        store: Arc<SegmentStore>,
+        metrics: Arc<Metrics>,
+        gate: Gate,
+    ) -> Self {
         Self {
             store,
             connections: Semaphore::new(config.max_connections),
@@ -45,7 +55,14 @@ impl Server {
             request_timeout: config.request_timeout,
             stall_timeout: config.upload_stall_timeout,
             metrics,
+            gate,
+            dismissed: Notify::new(),
         }
+    }
+
+    /// Says goodbye to every neighbour that holds a connection to us. New ones may come.
+    pub(crate) fn dismiss(&self) {
+        self.dismissed.notify_waiters();
     }
 }
 
@@ -85,7 +102,13 @@ async fn connection(incoming: Incoming, server: Arc<Server>) {
 
 /// Serves each stream in its own task; the transport allows no more of them than configured.
 async fn streams(connection: &Connection, server: &Arc<Server>) {
-    while let Ok((send, recv)) = connection.accept_bi().await {
+    loop {
+        let asked = tokio::select! {
+            biased;
+            () = server.dismissed.notified() => return connection.close(VarInt::from_u32(0), b"moving"),
+            asked = connection.accept_bi() => asked,
+        };
+        let Ok((send, recv)) = asked else { return };
         let server = Arc::clone(server);
         tokio::spawn(async move {
             let outcome = serve(&server, send, recv).await;
@@ -105,12 +128,17 @@ async fn serve(server: &Server, mut send: SendStream, mut recv: RecvStream) -> S
     let Ok(request) = Request::decode(&message) else {
         return refuse(server, &mut send, Status::Refused).await;
     };
+    if !(server.gate)() {
+        return refuse(server, &mut send, Status::Busy).await;
+    }
     let Ok(_permit) = server.uploads.try_acquire() else {
         return refuse(server, &mut send, Status::Busy).await;
     };
-    let Some(held) = server.store.lookup(&request.key, request.len, request.root) else {
+    let held = server.store.lookup(&request.key, request.len, request.root);
+    // Some of what was asked helps nobody: the neighbour would have to go elsewhere for the rest.
+    if !held.groups().is_some_and(|groups| groups.has_all(request.groups())) {
         return refuse(server, &mut send, Status::NotFound).await;
-    };
+    }
     let digests = match server.store.digests(&request.key, request.len, request.root).await {
         Ok(Some(digests)) => digests,
         // Evicted since the lookup.
@@ -124,7 +152,7 @@ async fn serve(server: &Server, mut send: SendStream, mut recv: RecvStream) -> S
 
 /// An answer on its way out.
 struct Upload {
-    held: Stored,
+    held: Held,
     groups: Range<u64>,
     bytes_out: IntCounter,
 }
@@ -150,14 +178,24 @@ impl Upload {
         }
     }
 
+    /// As many groups as one tier has in a row, each from the nearest tier that has it. A group that went since the
+    /// lookup is a fault: the answer cannot be finished.
     async fn next_batch(&mut self) -> Result<Vec<Bytes>, ReadFault> {
         let batch = self.groups.start..self.groups.end.min(self.groups.start + BATCH);
-        self.groups.start = batch.end;
-        match &self.held {
-            Stored::Memory(body) => Ok(batch.filter_map(|group| body.group(group).cloned()).collect()),
-            Stored::Disk(_) if batch.is_empty() => Ok(Vec::new()),
-            Stored::Disk(object) => object.read(batch).await,
+        let in_memory = |group: u64| self.held.memory.as_ref().and_then(|body| body.group(group)).cloned();
+        let mut ready: Vec<Bytes> = batch.clone().map_while(in_memory).collect();
+        if ready.is_empty() && !batch.is_empty() {
+            let end = batch.clone().find(|group| in_memory(*group).is_some()).unwrap_or(batch.end);
+            ready = match &self.held.disk {
+                Some(object) => object.read(batch.start..end).await?,
+                None => Vec::new(),
+            };
+            if ready.is_empty() {
+                return Err(ReadFault::Gone);
+            }
         }
+        self.groups.start += ready.len() as u64;
+        Ok(ready)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,10 +10,10 @@ use futures_util::{FutureExt, StreamExt};
 use media::{ByteRange, Digest, GroupDigests, PackageId, Part, SegmentKey};
 use prometheus::Registry;
 use sourcing::{Reason, SegmentWant, Source, SourceKind, Want};
-use store::{DiskConfig, SegmentBody, SegmentStore, StoreConfig};
+use store::{DiskConfig, SegmentBody, SegmentStore, StoreConfig, Terms};
 
 use crate::wire::{MAX_REQUEST_LEN, Request, Status, answer_head};
-use crate::{Fingerprint, Identity, Link, LinkConfig, Neighbour, PeerSource};
+use crate::{Fingerprint, Gate, Identity, Link, LinkConfig, Neighbour, PeerSource};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -52,16 +53,21 @@ fn want(number: u32, bytes: &[u8], start: u64, end: u64) -> Want {
 }
 
 async fn memory_store() -> Arc<SegmentStore> {
-    SegmentStore::open(&StoreConfig::default(), None, &Registry::new()).await.expect("a store")
+    SegmentStore::open(&StoreConfig::default(), Vec::new(), &Registry::new()).await.expect("a store")
+}
+
+/// A store that is served whatever the load.
+fn open_to_all(store: Arc<SegmentStore>) -> (Arc<SegmentStore>, Gate) {
+    (store, Arc::new(|| true))
 }
 
 fn keep(store: &SegmentStore, number: u32, bytes: &Bytes) {
-    store.insert(&key(number), Arc::new(GroupDigests::of(bytes)), SegmentBody::of(bytes));
+    store.insert(&key(number), Arc::new(GroupDigests::of(bytes)), SegmentBody::of(bytes), &Terms::default());
 }
 
 /// A node that holds segments, and one that knows it as its only neighbour.
 struct Pair {
-    _provider: Link,
+    provider: Link,
     reader: Link,
     registry: Registry,
 }
@@ -72,13 +78,15 @@ impl Pair {
         let known = neighbour("reader", LOOPBACK, reader_id.fingerprint());
         let registry = Registry::new();
         let provider =
-            Link::bind(&config, LOOPBACK, &provider_id, vec![known], store, &registry).expect("bound");
+            Link::bind(&config, LOOPBACK, &provider_id, vec![known], open_to_all(store), &registry)
+                .expect("bound");
         let known = neighbour("provider", provider.address(), provider_id.fingerprint());
         let empty = memory_store().await;
         let reader =
-            Link::bind(&config, LOOPBACK, &reader_id, vec![known], empty, &Registry::new()).expect("bound");
+            Link::bind(&config, LOOPBACK, &reader_id, vec![known], open_to_all(empty), &Registry::new())
+                .expect("bound");
         connected(&reader.sources()[0]).await;
-        Self { _provider: provider, reader, registry }
+        Self { provider, reader, registry }
     }
 
     fn source(&self) -> &PeerSource {
@@ -140,14 +148,51 @@ async fn a_neighbours_segment_arrives_whole_and_in_ranges() {
 async fn a_segment_on_disk_is_served_from_there() {
     let dir = tempfile::tempdir().expect("a directory");
     let disk = DiskConfig { path: dir.path().into(), ..DiskConfig::default() };
-    let config = StoreConfig { memory_bytes: 0.into(), disk: Some(disk), ..StoreConfig::default() };
-    let store = SegmentStore::open(&config, None, &Registry::new()).await.expect("a store");
+    let config = StoreConfig { memory_bytes: 0.into(), disk: vec![disk], ..StoreConfig::default() };
+    let store = SegmentStore::open(&config, Vec::new(), &Registry::new()).await.expect("a store");
     let bytes = data(1_000_000);
     keep(&store, 7, &bytes);
     store.flush().await;
     let pair = Pair::new(store, LinkConfig::default()).await;
     let got = read(pair.source(), &want(7, &bytes, 500_000, 900_000)).await;
     assert_eq!(got.as_deref(), Ok(&bytes[500_000..900_000]));
+}
+
+#[tokio::test]
+async fn a_part_is_served_when_all_of_it_is_held() {
+    let (store, bytes) = (memory_store().await, data(200_000));
+    let whole = SegmentBody::of(&bytes);
+    let some = (0..13).map(|group| whole.group(group).filter(|_| (2..8).contains(&group)).cloned());
+    let some = SegmentBody::partial(200_000, some.collect()).expect("its groups");
+    store.insert(&key(7), Arc::new(GroupDigests::of(&bytes)), some, &Terms::default());
+    let pair = Pair::new(store, LinkConfig::default()).await;
+    let got = read(pair.source(), &want(7, &bytes, 33_000, 131_072)).await;
+    assert_eq!(got.as_deref(), Ok(&bytes[33_000..131_072]));
+    for (start, end) in [(32_767, 40_000), (131_000, 131_073), (0, 10)] {
+        assert_eq!(read(pair.source(), &want(7, &bytes, start, end)).await, Err(Reason::NotFound));
+    }
+}
+
+#[tokio::test]
+async fn a_loaded_node_says_that_it_is_busy() {
+    let (store, bytes, config) = (memory_store().await, data(50_000), LinkConfig::default());
+    keep(&store, 7, &bytes);
+    let (open, registry) = (Arc::new(AtomicBool::new(false)), Registry::new());
+    let (provider_id, reader_id) = (identity(), identity());
+    let known = neighbour("reader", LOOPBACK, reader_id.fingerprint());
+    let gate = Arc::clone(&open);
+    let guarded: (_, Gate) = (store, Arc::new(move || gate.load(Ordering::Relaxed)));
+    let provider =
+        Link::bind(&config, LOOPBACK, &provider_id, vec![known], guarded, &registry).expect("bound");
+    let known = neighbour("provider", provider.address(), provider_id.fingerprint());
+    let empty = open_to_all(memory_store().await);
+    let reader =
+        Link::bind(&config, LOOPBACK, &reader_id, vec![known], empty, &Registry::new()).expect("bound");
+    let source = &reader.sources()[0];
+    connected(source).await;
+    assert_eq!(read(source, &want(7, &bytes, 0, 10)).await, Err(Reason::Throttled));
+    open.store(true, Ordering::Relaxed);
+    assert_eq!(read(source, &want(7, &bytes, 0, 10)).await.as_deref(), Ok(&bytes[..10]));
 }
 
 #[tokio::test]
@@ -216,11 +261,19 @@ async fn strangers_are_refused_in_both_directions() {
     let (provider_id, friend_id, stranger_id) = (identity(), identity(), identity());
     let known = neighbour("friend", LOOPBACK, friend_id.fingerprint());
     let registry = Registry::new();
-    let provider = Link::bind(&config, LOOPBACK, &provider_id, vec![known], store, &registry).expect("bound");
+    let provider = Link::bind(&config, LOOPBACK, &provider_id, vec![known], open_to_all(store), &registry)
+        .expect("bound");
     let link = async |identity: &Identity, pinned: Fingerprint| {
         let known = neighbour("provider", provider.address(), pinned);
-        Link::bind(&config, LOOPBACK, identity, vec![known], memory_store().await, &Registry::new())
-            .expect("bound")
+        Link::bind(
+            &config,
+            LOOPBACK,
+            identity,
+            vec![known],
+            open_to_all(memory_store().await),
+            &Registry::new(),
+        )
+        .expect("bound")
     };
     let friend = link(&friend_id, provider_id.fingerprint()).await;
     connected(&friend.sources()[0]).await;
@@ -315,7 +368,8 @@ async fn a_liars_bytes_never_get_out() {
         let known = neighbour("liar", address, liar_id.fingerprint());
         let (config, store) = (LinkConfig::default(), memory_store().await);
         let reader =
-            Link::bind(&config, LOOPBACK, &reader_id, vec![known], store, &Registry::new()).expect("bound");
+            Link::bind(&config, LOOPBACK, &reader_id, vec![known], open_to_all(store), &Registry::new())
+                .expect("bound");
         connected(&reader.sources()[0]).await;
         let (mut got, mut ended) = (Vec::new(), None);
         match reader.sources()[0].open(&want(7, &bytes, 0, 200_000)).await {
@@ -342,12 +396,20 @@ async fn a_neighbour_that_dies_is_noticed_and_found_again_when_it_is_back() {
     let config = LinkConfig { connect_timeout: Duration::from_millis(300), ..LinkConfig::default() };
     let (provider_id, reader_id) = (identity(), identity());
     let known = || vec![neighbour("reader", LOOPBACK, reader_id.fingerprint())];
-    let first = Link::bind(&config, LOOPBACK, &provider_id, known(), Arc::clone(&store), &Registry::new());
+    let first = Link::bind(
+        &config,
+        LOOPBACK,
+        &provider_id,
+        known(),
+        open_to_all(Arc::clone(&store)),
+        &Registry::new(),
+    );
     let first = first.expect("bound");
     let address = first.address();
     let provider = vec![neighbour("provider", address, provider_id.fingerprint())];
     let empty = memory_store().await;
-    let reader = Link::bind(&config, LOOPBACK, &reader_id, provider, empty, &Registry::new()).expect("bound");
+    let reader = Link::bind(&config, LOOPBACK, &reader_id, provider, open_to_all(empty), &Registry::new())
+        .expect("bound");
     let source = &reader.sources()[0];
     connected(source).await;
     assert_eq!(read(source, &want(7, &bytes, 0, 10)).await.as_deref(), Ok(&bytes[..10]));
@@ -357,7 +419,9 @@ async fn a_neighbour_that_dies_is_noticed_and_found_again_when_it_is_back() {
     let dead = read(source, &want(7, &bytes, 0, 10)).await;
     assert!(matches!(dead, Err(Reason::Timeout | Reason::Unavailable)), "{dead:?}");
 
-    let again = || Link::bind(&config, address, &provider_id, known(), Arc::clone(&store), &Registry::new());
+    let again = || {
+        Link::bind(&config, address, &provider_id, known(), open_to_all(Arc::clone(&store)), &Registry::new())
+    };
     let mut second = again();
     while second.is_err() {
         // The system frees the port a moment later.
@@ -373,8 +437,27 @@ async fn a_neighbour_that_is_not_there_makes_nobody_wait() {
     let known = vec![neighbour("nobody", ([127, 0, 0, 1], 1).into(), identity().fingerprint())];
     let store = memory_store().await;
     let config = LinkConfig::default();
-    let link = Link::bind(&config, LOOPBACK, &identity(), known, store, &Registry::new()).expect("bound");
+    let link = Link::bind(&config, LOOPBACK, &identity(), known, open_to_all(store), &Registry::new())
+        .expect("bound");
     let want = want(7, &data(100), 0, 10);
     let opened = link.sources()[0].open(&want).now_or_never().expect("an answer at once");
     assert_eq!(opened.map_err(|error| error.reason).err(), Some(Reason::Unavailable));
+}
+
+#[tokio::test]
+async fn a_link_that_steps_aside_frees_its_port_and_can_come_back() {
+    let store = memory_store().await;
+    let bytes = data(100_000);
+    keep(&store, 7, &bytes);
+    let config = LinkConfig { reconnect_longest: Duration::from_millis(250), ..LinkConfig::default() };
+    let pair = Pair::new(store, config).await;
+    let (provider, connections) = (&pair.provider, r#"weir_peer_connections{direction="in"}"#);
+    assert!(std::net::UdpSocket::bind(provider.address()).is_err(), "the port is taken");
+    provider.step_aside().await.expect("another socket");
+    until("the port is free", || std::net::UdpSocket::bind(provider.address()).is_ok()).await;
+    until("the neighbour heard goodbye", || !pair.source().is_connected()).await;
+    assert_eq!(metric(&pair.registry, connections), 0);
+    provider.come_back().expect("the port is free");
+    connected(pair.source()).await;
+    assert_eq!(read(pair.source(), &want(7, &bytes, 0, 100_000)).await.as_deref(), Ok(&bytes[..]));
 }

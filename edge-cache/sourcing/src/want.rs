@@ -39,13 +39,21 @@ impl Want {
     /// A whole segment. `None` only for an entry that no checked index holds.
     #[must_use]
     pub fn segment(key: &SegmentKey, entry: &Entry) -> Option<Self> {
+        Self::part(key, entry, ByteRange::whole(u64::from(entry.segment.len))?)
+    }
+
+    /// Some bytes of a segment. `None` when they do not lie within it.
+    #[must_use]
+    pub fn part(key: &SegmentKey, entry: &Entry, range: ByteRange) -> Option<Self> {
         let len = u64::from(entry.segment.len);
-        let (range, root) = (ByteRange::whole(len)?, entry.segment.root);
+        if range.end() > len {
+            return None;
+        }
         Some(Self {
             object: entry.object.clone(),
             object_len: Some(entry.object_len),
-            range: Some(entry.segment.range()?),
-            segment: Some(SegmentWant { key: key.clone(), range, len, root }),
+            range: Some(range.shifted(entry.segment.offset)?),
+            segment: Some(SegmentWant { key: key.clone(), range, len, root: entry.segment.root }),
         })
     }
 
@@ -83,6 +91,8 @@ fn without(range: ByteRange, from: u64) -> Option<ByteRange> {
 
 #[cfg(test)]
 mod tests {
+    use media::{RenditionKind, Segment};
+
     use super::*;
 
     fn range(start: u64, end: u64) -> ByteRange {
@@ -108,6 +118,20 @@ mod tests {
         assert_eq!((tail.range, tail.len()), (Some(range(1_100, 1_500)), Some(400)));
         let segment = tail.segment.expect("still of a segment");
         assert_eq!((segment.range, segment.len), (range(100, 500), 500));
+    }
+
+    #[test]
+    fn a_part_is_named_by_object_and_by_segment() {
+        let whole = segment_want();
+        let wanted = whole.segment.clone().expect("of a segment");
+        let segment = Segment { object: 0, offset: 1_000, len: 500, duration_ms: 0, root: wanted.root };
+        let (object, object_len) = (whole.object.clone(), 9_000);
+        let entry = Entry { kind: RenditionKind::Video, segment, object, object_len, groups_offset: 0 };
+        assert_eq!(Want::segment(&wanted.key, &entry), Some(whole));
+        let part = Want::part(&wanted.key, &entry, range(100, 200)).expect("within");
+        assert_eq!((part.range, part.len()), (Some(range(1_100, 1_200)), Some(100)));
+        assert_eq!(part.segment.map(|of| (of.range, of.len)), Some((range(100, 200), 500)));
+        assert_eq!(Want::part(&wanted.key, &entry, range(400, 501)), None);
     }
 
     #[test]

@@ -1,85 +1,136 @@
-//! The disk tier: which file holds which object, and the work around it.
+//! One disk: which units hold which object, and the work around it.
 //!
-//! The index decides under one short lock; files are written, read and removed outside it. `DESIGN.md` tells
-//! the order of these steps and what a crash between them leaves.
+//! The index decides under one short lock; slabs and log are read and written outside it. `DESIGN.md` tells the
+//! order of these steps and what a crash between them leaves.
 
+mod drive;
+mod geometry;
+mod health;
 mod index;
+mod journal;
+mod log;
+mod names;
 mod object;
-mod pause;
 mod recovery;
+mod room;
+mod scrub;
+mod write;
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use media::{Digest, GroupDigests, SegmentKey};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::{Instant, sleep};
 
-use self::index::{Index, Kept};
+use self::drive::Drive;
+use self::geometry::Geometry;
+pub(crate) use self::health::Mode;
+use self::health::{Operation, is_misconfigured};
+pub(crate) use self::index::Offer;
+use self::index::{Index, Place};
+use self::journal::Journal;
 pub use self::object::{DiskObject, ReadFault};
-use self::pause::Pause;
+use self::recovery::{Wish, recover};
 use crate::body::SegmentBody;
 use crate::config::DiskConfig;
-use crate::device::{Device, FileId};
-use crate::format::{Label, encode_header, file_len, footprint};
+use crate::device::{Device, FileName};
+use crate::format::Label;
 use crate::memory::MemoryTier;
-use crate::metrics::{Metrics, WriteOutcome};
+use crate::metrics::Metrics;
+use crate::purge::{Epoch, Ledger, PurgeKind, Scope};
 use crate::store::{Tier, TierUsage};
 
-/// A waiting body takes at least so much of the queue, so that small ones cannot make it long.
-const LEAST_QUEUED: u64 = 64 * 1024;
+/// What the disks of a store share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) memory: Arc<MemoryTier>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) ledger: Arc<Mutex<Ledger>>,
+}
 
 pub(crate) struct DiskTier {
-    device: Arc<dyn Device>,
-    memory: Arc<MemoryTier>,
-    metrics: Arc<Metrics>,
+    number: usize,
+    config: DiskConfig,
+    drive: Drive,
+    journal: Journal,
+    shared: Shared,
     index: Mutex<Index>,
+    mode: Mutex<Mode>,
+    /// What the gauges say of this disk.
+    shown: Mutex<TierUsage>,
     /// Bytes of bodies that may still join those waiting to be written.
     queue: Arc<Semaphore>,
     queue_bytes: u32,
     /// Writes that may run at once.
     turns: Semaphore,
-    /// Held while one doomed file is being removed.
-    undertaker: tokio::sync::Mutex<()>,
-    write_pause: Pause,
-    read_pause: Pause,
-    read_timeout: Duration,
+    /// A write ended, one way or the other.
+    written: Notify,
+    /// Held while the files are being made longer.
+    growth: tokio::sync::Mutex<()>,
+    /// The file system was full: until then the disk makes do with what it has.
+    no_growth_until: Mutex<Option<Instant>>,
+    log_is_being_replaced: AtomicBool,
+    flush_is_due: AtomicBool,
+    somebody_probes: AtomicBool,
     runtime: Handle,
 }
 
 impl DiskTier {
-    /// Recovers what the device holds.
+    /// Recovers what the device holds. A disk that fails now, but may come back, begins offline.
+    ///
+    /// # Errors
+    /// What the operator has to mend: another process holds the disk, or it is not ours to use.
     pub(crate) async fn open(
+        number: usize,
         config: &DiskConfig,
         device: Arc<dyn Device>,
-        memory: Arc<MemoryTier>,
-        metrics: Arc<Metrics>,
+        shared: Shared,
     ) -> io::Result<Arc<Self>> {
-        let capacity = config.capacity_bytes.bytes();
-        let recovered = recovery::recover(&*device, capacity, config.io_threads).await?;
-        recovered.report(&metrics);
         let queue_bytes = u32::try_from(config.write_queue.bytes()).unwrap_or(u32::MAX);
-        let tier = Self {
-            device,
-            memory,
-            metrics,
-            index: Mutex::new(recovered.index),
+        let drive = Drive::new(device, config.read_timeout, config.write_timeout);
+        let tier = Arc::new(Self {
+            number,
+            journal: Journal::new(drive.clone(), config.sync),
+            drive,
+            index: Mutex::new(Index::new(wished(config), 0, 0)),
+            mode: Mutex::new(Mode::Offline),
+            shown: Mutex::default(),
             queue: Arc::new(Semaphore::new(queue_bytes as usize)),
             queue_bytes,
             turns: Semaphore::new(config.writers),
-            undertaker: tokio::sync::Mutex::new(()),
-            write_pause: Pause::new(config.offline_for),
-            read_pause: Pause::new(config.offline_for),
-            read_timeout: config.read_timeout,
+            written: Notify::new(),
+            growth: tokio::sync::Mutex::default(),
+            no_growth_until: Mutex::default(),
+            log_is_being_replaced: AtomicBool::new(false),
+            flush_is_due: AtomicBool::new(false),
+            somebody_probes: AtomicBool::new(false),
             runtime: Handle::current(),
-        };
-        if let Err(error) = tier.bury().await {
-            tier.pause_writes(&error);
+            config: config.clone(),
+            shared,
+        });
+        match tier.reopen().await {
+            Ok(()) => {}
+            Err(error) if is_misconfigured(error.kind()) => return Err(error),
+            Err(error) => {
+                tracing::warn!(disk = number, path = %config.path.display(), %error, "a disk cannot be opened; the node goes on without it and tries again");
+                tier.watch_over();
+            }
         }
-        tier.show_usage(&tier.index());
-        Ok(Arc::new(tier))
+        tier.show_mode(tier.mode());
+        scrub::start(&tier);
+        Ok(tier)
+    }
+
+    pub(crate) fn mode(&self) -> Mode {
+        *self.mode.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How much this disk may hold: the bigger one gets more objects.
+    pub(crate) fn capacity(&self) -> u64 {
+        self.config.capacity_bytes.bytes()
     }
 
     /// Somebody asked for the key, whichever tier answers.
@@ -87,203 +138,226 @@ impl DiskTier {
         self.index().count_request(key);
     }
 
-    /// Finds an object without counting a request; nothing while reads are paused.
-    pub(crate) fn find(self: &Arc<Self>, key: &SegmentKey, len: u64, root: Digest) -> Option<DiskObject> {
-        let file = self.index().find(key, len, root)?;
-        if self.read_pause.holds(Instant::now()) {
+    /// Finds what there is of an object without counting a request; nothing while the disk is offline.
+    pub(crate) fn find(
+        self: &Arc<Self>,
+        key: &SegmentKey,
+        len: u64,
+        root: Digest,
+        stale: bool,
+    ) -> Option<DiskObject> {
+        if !self.mode().reads() {
             return None;
         }
-        Some(DiskObject::new(self.clone(), Label { key: key.clone(), len, root }, file))
+        let place = self.index().find(key, len, root, stale)?;
+        Some(DiskObject::new(self.clone(), Label { key: key.clone(), len, root }, place))
     }
 
-    /// Queues a body to be written. Never waits.
-    pub(crate) fn offer(self: &Arc<Self>, key: &SegmentKey, digests: Arc<GroupDigests>, body: SegmentBody) {
-        let room = match self.admit(key, digests.root(), body.len()) {
-            Ok(room) => room,
-            Err(refused) => return self.metrics.write(refused),
-        };
-        let label = Label { key: key.clone(), len: body.len(), root: digests.root() };
-        let tier = self.clone();
-        self.runtime.spawn(async move {
-            let outcome = tier.store(&label, &digests, &body).await;
-            tracing::debug!(key = %label.key, outcome = outcome.as_str(), "offered to the disk");
-            tier.metrics.write(outcome);
-            // In this order: who sees the place free may count on the body and the tier being let go.
-            drop((body, tier, room));
-        });
+    /// Sweeps what a purge is about; it is on record after [`DiskTier::make_sure`].
+    pub(crate) fn purge(&self, scope: &Scope, epoch: Epoch, kind: PurgeKind) -> u64 {
+        let swept = self.index().purge(scope, epoch, kind);
+        self.show_usage();
+        swept
     }
 
-    pub(crate) fn remove(self: &Arc<Self>, key: &SegmentKey) {
-        let mut index = self.index();
-        index.remove(key);
-        self.show_usage(&index);
-        self.schedule_burial(&mut index);
+    /// A purge that another disk remembers.
+    pub(crate) fn learn_purge(self: &Arc<Self>, scope: &Scope, epoch: Epoch, kind: PurgeKind) {
+        let known = self.index().purges().knows(scope, epoch, kind);
+        if !known {
+            self.purge(scope, epoch, kind);
+            self.flush_soon();
+        }
+    }
+
+    /// Brings everything that happened on record, safe from a loss of power. `false` when the disk cannot now.
+    pub(crate) async fn make_sure(self: &Arc<Self>) -> bool {
+        if !self.mode().writes() {
+            return false;
+        }
+        let flushed = self.journal.flush(&self.index, true).await;
+        flushed.inspect_err(|error| self.failed(Operation::Write, error)).is_ok()
     }
 
     /// Taking the whole queue means that everybody in it has left.
-    pub(crate) async fn flush(&self) {
+    pub(crate) async fn flush(self: &Arc<Self>) {
         let _everything = self.queue.acquire_many(self.queue_bytes).await;
-        if let Err(error) = self.bury().await {
-            self.pause_writes(&error);
+        if self.mode().writes()
+            && let Err(error) = self.journal.flush(&self.index, false).await
+        {
+            self.failed(Operation::Write, &error);
         }
+    }
+
+    /// Lets go of the device for another process. What is on its way is written first.
+    pub(crate) async fn detach(self: &Arc<Self>) {
+        self.flush().await;
+        let _nobody_writes = self.turns.acquire_many(self.config.writers as u32).await;
+        self.make_sure().await;
+        self.set_mode(Mode::Detached);
+        self.journal.stop().await;
+        if let Err(error) = self.drive.close().await {
+            tracing::warn!(disk = self.number, %error, "a disk could not be let go of");
+        }
+    }
+
+    /// Takes the device back and recovers what it holds now.
+    pub(crate) async fn attach(self: &Arc<Self>) -> io::Result<()> {
+        self.reopen().await
     }
 
     pub(crate) fn usage(&self) -> TierUsage {
         self.index().usage()
     }
 
-    fn admit(&self, key: &SegmentKey, root: Digest, len: u64) -> Result<OwnedSemaphorePermit, WriteOutcome> {
-        if self.index().knows(key, root) {
-            return Err(WriteOutcome::Present);
+    /// Opens the device and puts what it holds in the place of what was known. Writers wait meanwhile; readers
+    /// of what was known find that it is gone. What was begun and has not ended, a write that hangs above all,
+    /// comes first: it must not land on units that somebody else has by then.
+    async fn reopen(self: &Arc<Self>) -> io::Result<()> {
+        let begun = Instant::now();
+        let _nobody_writes = self.turns.acquire_many(self.config.writers as u32).await;
+        self.journal.stop().await;
+        self.drive.close().await?;
+        let wish = Wish { geometry: wished(&self.config), capacity: self.config.capacity_bytes.bytes() };
+        let purges = self.ledger().clone();
+        let first_serial = self.index().next_serial();
+        let found = recover(&self.drive, wish, &purges, first_serial).await?;
+        for (scope, epoch, kind) in found.index.purges().purges() {
+            self.ledger().note(scope.clone(), epoch, kind);
         }
-        if self.write_pause.holds(Instant::now()) {
-            return Err(WriteOutcome::Paused);
-        }
-        let bytes = u32::try_from(len.max(LEAST_QUEUED)).map_err(|_| WriteOutcome::QueueFull)?;
-        self.queue.clone().try_acquire_many_owned(bytes).map_err(|_| WriteOutcome::QueueFull)
-    }
-
-    async fn store(
-        self: &Arc<Self>,
-        label: &Label,
-        digests: &GroupDigests,
-        body: &SegmentBody,
-    ) -> WriteOutcome {
-        let Ok(_turn) = self.turns.acquire().await else { return WriteOutcome::Failed };
-        if self.write_pause.holds(Instant::now()) {
-            return WriteOutcome::Paused;
-        }
-        if self.write_pause.has_passed(Instant::now()) {
-            self.retry_stuck().await;
-        }
-        let mut claim = match self.claim(label) {
-            Ok(claim) => claim,
-            Err(refused) => return refused,
-        };
-        if let Err(error) = self.write(&mut claim, digests, body).await {
-            self.pause_writes(&error);
-            return if is_full(&error) { WriteOutcome::Full } else { WriteOutcome::Failed };
-        }
-        if self.write_pause.end() {
-            self.metrics.writes_paused(false);
-        }
-        claim.commit()
-    }
-
-    /// Victims go before the new file comes: the files never outgrow the capacity.
-    async fn write(
-        &self,
-        claim: &mut Claim<'_>,
-        digests: &GroupDigests,
-        body: &SegmentBody,
-    ) -> io::Result<()> {
-        self.bury().await?;
-        let mut parts = Vec::with_capacity(1 + body.groups().len());
-        parts.push(encode_header(claim.label, digests));
-        parts.extend_from_slice(body.groups());
-        claim.touched = true;
-        self.device.write(claim.file, parts).await?;
-        self.metrics.written(claim.bytes);
+        let (objects, seconds) = (found.index.usage().objects, begun.elapsed().as_secs_f64());
+        *self.index() = found.index;
+        self.journal.restart(found.tail).await;
+        found.counts.iter().for_each(|(outcome, count)| self.shared.metrics.recovered(*outcome, *count));
+        self.shared.metrics.recovery_took(seconds);
+        tracing::info!(disk = self.number, path = %self.config.path.display(), objects, seconds, "a disk is open");
+        self.show_usage();
+        self.set_mode(Mode::Online);
+        self.replace_log();
         Ok(())
     }
 
-    fn claim<'a>(self: &'a Arc<Self>, label: &'a Label) -> Result<Claim<'a>, WriteOutcome> {
-        let bytes = file_len(label.len).map(footprint).ok_or(WriteOutcome::NoRoom)?;
-        let mut index = self.index();
-        let before = index.usage().objects;
-        let file = index.claim(&label.key, label.root, bytes)?;
-        self.metrics.evicted(Tier::Disk, (before - index.usage().objects) as usize);
-        self.show_usage(&index);
-        Ok(Claim { tier: self, label, file, bytes, touched: false, kept: false })
-    }
-
-    /// Removes every doomed file, one at a time. Ends at the first that cannot be removed and sets it aside.
-    async fn bury(&self) -> io::Result<()> {
-        loop {
-            let _alone = self.undertaker.lock().await;
-            let Some(file) = self.index().next_doomed() else { return Ok(()) };
-            let removed = self.device.remove(file).await;
-            let mut index = self.index();
-            match removed {
-                Ok(()) => index.buried(),
-                Err(error) => {
-                    index.set_aside();
-                    return Err(error);
-                }
-            }
-        }
-    }
-
-    /// After a pause: what could not be removed may go now. What still cannot keeps its room.
-    async fn retry_stuck(&self) {
-        let stuck = self.index().stuck();
-        for file in stuck {
-            if self.device.remove(file).await.is_ok() {
-                self.index().unstuck(file);
-            }
-        }
-    }
-
-    /// Starts the one background removal unless it runs. It takes a place in the queue, so that a flush waits for
-    /// it; where there is none, and where it ends early, the next write goes on.
-    fn schedule_burial(self: &Arc<Self>, index: &mut Index) {
-        if index.burial_runs || index.next_doomed().is_none() {
+    /// What an operation's failure means for the disk.
+    fn failed(self: &Arc<Self>, operation: Operation, error: &io::Error) {
+        let before = self.mode();
+        let after = before.after(operation, error.kind());
+        if after == before {
             return;
         }
-        let Ok(place) = self.queue.clone().try_acquire_owned() else { return };
-        index.burial_runs = true;
-        let tier = self.clone();
+        let (operation, mode) = (operation.as_str(), after.as_str());
+        tracing::warn!(disk = self.number, path = %self.config.path.display(), %error, operation, mode, "a disk fails; viewers are served without it, and it is tried again after store.disk.offline_for");
+        self.set_mode(after);
+        self.watch_over();
+    }
+
+    /// Tries now and then whether a disk that is not online can be again. One such task at a time; it does not
+    /// keep the tier alive.
+    fn watch_over(self: &Arc<Self>) {
+        if self.somebody_probes.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (tier, pause) = (Arc::downgrade(self), self.config.offline_for);
         self.runtime.spawn(async move {
-            loop {
-                let outcome = tier.bury().await;
-                let mut index = tier.index();
-                if outcome.is_err() || index.next_doomed().is_none() {
-                    index.burial_runs = false;
+            while let Some(tier) = after(pause, &tier).await {
+                if tier.is_back().await {
+                    tier.somebody_probes.store(false, Ordering::Release);
                     break;
                 }
             }
-            drop((tier, place));
         });
     }
 
-    fn pause_writes(&self, error: &io::Error) {
-        tracing::warn!(%error, "the disk fails to write; it is left alone for store.disk.offline_for");
-        self.write_pause.begin(Instant::now());
-        self.metrics.writes_paused(true);
+    /// Whether the disk needs no watching any more.
+    async fn is_back(self: &Arc<Self>) -> bool {
+        let mode = self.mode();
+        if matches!(mode, Mode::Online | Mode::Detached) {
+            return true;
+        }
+        let tried = if mode == Mode::Offline || self.journal.is_broken().await {
+            self.reopen().await
+        } else {
+            self.probe().await
+        };
+        match &tried {
+            Ok(()) => tracing::info!(disk = self.number, "a disk is back"),
+            Err(error) => tracing::debug!(disk = self.number, %error, "a disk still fails"),
+        }
+        tried.is_ok()
     }
 
-    /// What a fault of a read means for the object and the tier.
-    fn faulted(self: &Arc<Self>, label: &Label, file: FileId, fault: ReadFault) {
-        self.metrics.fault(fault);
-        if fault.drops_the_object() {
-            let mut index = self.index();
-            index.remove_file(&label.key, file);
-            self.show_usage(&index);
-            self.schedule_burial(&mut index);
-        }
-        if fault.pauses_reads() {
-            self.read_pause.begin(Instant::now());
-            self.metrics.reads_paused(true);
-        }
+    /// A disk that was full or read-only is tried with the one page that is always there.
+    async fn probe(self: &Arc<Self>) -> io::Result<()> {
+        let page = self.index().geometry().encode();
+        self.drive.write(FileName::Superblock, 0, vec![page]).await?;
+        self.drive.sync(FileName::Superblock).await?;
+        self.set_mode(Mode::Online);
+        self.flush_soon();
+        Ok(())
     }
 
-    fn read_went_well(&self) {
-        if self.read_pause.end() {
-            self.metrics.reads_paused(false);
+    /// A short log comes in the place of a long one, in the background.
+    fn replace_log(self: &Arc<Self>) {
+        if self.log_is_being_replaced.swap(true, Ordering::AcqRel) {
+            return;
         }
+        let tier = self.clone();
+        self.runtime.spawn(async move {
+            let replaced = tier.tell_again().await;
+            tier.log_is_being_replaced.store(false, Ordering::Release);
+            if let Err(error) = replaced {
+                tier.failed(Operation::Write, &error);
+            }
+        });
+    }
+
+    async fn tell_again(&self) -> io::Result<()> {
+        if !self.journal.is_incomplete().await {
+            self.journal.replace(&self.index).await?;
+        }
+        self.journal.retell(&self.index).await
+    }
+
+    /// Brings what happened on record without anybody waiting for it.
+    fn flush_soon(self: &Arc<Self>) {
+        if !self.mode().writes() || self.flush_is_due.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let tier = self.clone();
+        self.runtime.spawn(async move {
+            tier.flush_is_due.store(false, Ordering::Release);
+            if let Err(error) = tier.journal.flush(&tier.index, false).await {
+                tier.failed(Operation::Write, &error);
+            }
+        });
     }
 
     /// Keeps a body that was just read in memory, unless the object was removed meanwhile. The index stays
     /// locked so that a removal comes before or after as a whole.
-    fn promote(&self, label: &Label, file: FileId, digests: Arc<GroupDigests>, body: SegmentBody) {
+    fn promote(&self, label: &Label, place: &Place, digests: Arc<GroupDigests>, body: &SegmentBody) {
         let index = self.index();
-        if index.holds(&label.key, file) {
-            self.memory.insert(&label.key, digests, body);
+        if index.find(&label.key, label.len, label.root, false).is_some_and(|now| now.serial == place.serial)
+        {
+            self.shared.memory.insert(&label.key, digests, body, &place.tags);
         }
     }
 
-    fn show_usage(&self, index: &Index) {
-        self.metrics.usage(Tier::Disk, index.usage());
+    fn set_mode(&self, mode: Mode) {
+        *self.mode.lock().unwrap_or_else(PoisonError::into_inner) = mode;
+        self.show_mode(mode);
+    }
+
+    fn show_mode(&self, mode: Mode) {
+        self.shared.metrics.mode(self.number, mode);
+    }
+
+    fn show_usage(&self) {
+        let now = self.index().usage();
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        self.shared.metrics.usage_changed(Tier::Disk, *shown, now);
+        *shown = now;
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.shared.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {
@@ -291,37 +365,15 @@ impl DiskTier {
     }
 }
 
-/// Room in the index for one file that is being written. Given back on drop unless committed.
-struct Claim<'a> {
-    tier: &'a Arc<DiskTier>,
-    label: &'a Label,
-    file: FileId,
-    bytes: u64,
-    /// The device was asked to write: a failed write may have left something.
-    touched: bool,
-    kept: bool,
+/// How the disk would be cut up if it were new.
+fn wished(config: &DiskConfig) -> Geometry {
+    let unit = config.unit_bytes.bytes();
+    let slab_units = u32::try_from(config.slab_bytes.bytes() / unit).unwrap_or(u32::MAX);
+    Geometry { unit, slab_units }
 }
 
-impl Claim<'_> {
-    fn commit(mut self) -> WriteOutcome {
-        self.kept = true;
-        let kept = Kept { file: self.file, len: self.label.len, root: self.label.root };
-        let mut index = self.tier.index();
-        let stands = index.commit(&self.label.key, kept, self.bytes);
-        self.tier.show_usage(&index);
-        self.tier.schedule_burial(&mut index);
-        if stands { WriteOutcome::Written } else { WriteOutcome::Removed }
-    }
-}
-
-impl Drop for Claim<'_> {
-    fn drop(&mut self) {
-        if !self.kept {
-            self.tier.index().abandon(&self.label.key, self.file, self.bytes, self.touched);
-        }
-    }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+/// The tier after a pause, if it still exists.
+async fn after(pause: std::time::Duration, tier: &Weak<DiskTier>) -> Option<Arc<DiskTier>> {
+    sleep(pause).await;
+    tier.upgrade()
 }

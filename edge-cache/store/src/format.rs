@@ -1,4 +1,4 @@
-//! The bytes of an object file, version 1.
+//! The bytes of an object within its units, version 1.
 //!
 //! ```text
 //! at     bytes
@@ -15,25 +15,25 @@
 //! ..     len    the segment
 //! ```
 //!
-//! Integers are little-endian. The label (the first 512 bytes) comes first and has a fixed length, so that a
-//! scan after a restart costs one small read for each file. It carries its own checksum because nothing else
-//! vouches for it; the digests need none because they must merge into the root. The segment begins on a page
-//! so that a read of some groups touches no page too many.
+//! Integers are little-endian. The label (the first 512 bytes) says what the rest is: units that belong to
+//! another object, or to an older one, are told by it. It carries its own checksum because nothing else vouches
+//! for it; the digests need none because they must merge into the root. The segment begins on a page so that a
+//! read of some groups touches no page too many. What was never fetched of a partial object is not written.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use media::digest::group_count;
 use media::{Digest, GroupDigests, PackageId, Part, SegmentKey};
 
+use crate::device::PAGE;
+
 /// Bytes of the label.
 pub(crate) const LABEL_LEN: u64 = 512;
-/// The unit in which files are laid out and counted.
-pub(crate) const PAGE: u64 = 4096;
 
 const MAGIC: [u8; 8] = *b"WEIRSEG\0";
 const VERSION: u16 = 1;
 const CHECKED_LEN: usize = LABEL_LEN as usize - 8;
 
-/// What the label of a file says.
+/// What the label of an object says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Label {
     pub(crate) key: SegmentKey,
@@ -41,7 +41,7 @@ pub(crate) struct Label {
     pub(crate) root: Digest,
 }
 
-/// Why the first bytes of a file are no label.
+/// Why bytes are no label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LabelError {
     /// The label is intact, but of a version this program does not read.
@@ -58,23 +58,18 @@ fn digests_end(len: u64) -> u64 {
     }
 }
 
-/// Where the segment begins in its file.
+/// Where the segment begins in its object.
 pub(crate) fn data_offset(len: u64) -> u64 {
     digests_end(len).next_multiple_of(PAGE)
 }
 
-/// How long the file of a segment is; `None` for a length no file can have.
-pub(crate) fn file_len(len: u64) -> Option<u64> {
+/// How much of a disk an object takes before rounding; `None` for a length no object has.
+pub(crate) fn object_len(len: u64) -> Option<u64> {
     let known = len <= 1 << 40;
     known.then(|| data_offset(len) + len)
 }
 
-/// What a file of this length takes on the disk, in whole pages.
-pub(crate) fn footprint(file_len: u64) -> u64 {
-    file_len.next_multiple_of(PAGE)
-}
-
-/// Everything of the file that comes before the segment.
+/// Everything of the object that comes before the segment.
 pub(crate) fn encode_header(label: &Label, digests: &GroupDigests) -> Bytes {
     let mut out = BytesMut::with_capacity(data_offset(label.len) as usize);
     put_label(&mut out, label);
@@ -168,7 +163,7 @@ impl<'a> Fields<'a> {
         let len = u64::from_le_bytes(self.array()?);
         let root = Digest(self.array()?);
         let key = Fields(self.take(usize::from(key_len))?).key()?;
-        file_len(len).map(|_| Label { key, len, root })
+        object_len(len).map(|_| Label { key, len, root })
     }
 
     fn key(mut self) -> Option<SegmentKey> {
@@ -258,7 +253,7 @@ mod tests {
             let sum = checksum(&bytes[..CHECKED_LEN]);
             bytes[CHECKED_LEN..].copy_from_slice(&sum);
             if let Ok(label) = decode_label(&bytes) {
-                prop_assert!(file_len(label.len).is_some());
+                prop_assert!(object_len(label.len).is_some());
             }
         }
     }

@@ -1,8 +1,10 @@
 //! What the store counts. Handles are resolved once; label values come from closed enums.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::core::Collector;
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
-use crate::disk::ReadFault;
+use crate::disk::{Mode, ReadFault};
+use crate::purge::PurgeKind;
 use crate::store::{Tier, TierUsage};
 
 /// How the write of one object to the disk ended.
@@ -10,15 +12,15 @@ use crate::store::{Tier, TierUsage};
 pub(crate) enum WriteOutcome {
     /// It is stored.
     Written,
-    /// The same object was there or on its way.
+    /// The same groups were there.
     Present,
     /// The queue had no room; never tried.
     QueueFull,
-    /// The tier is leaving the disk alone after a failure; never tried.
+    /// The disk is not online; never tried.
     Paused,
     /// It does not fit beside what other writers are storing.
     NoRoom,
-    /// The key was removed while it was being written.
+    /// It was removed or purged while it was being written.
     Removed,
     /// The device was full.
     Full,
@@ -52,49 +54,25 @@ impl WriteOutcome {
     }
 }
 
-/// What became of one file that was found at start.
+/// What a start, or the return of a disk, found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Recovered {
-    /// It is in the index.
+    /// Objects in the index.
     Kept,
-    /// An unfinished write; cleared away.
-    Leftover,
-    /// No label, or not the length its label promises; removed.
-    Malformed,
-    /// Of a format version this program does not read; removed.
-    Unsupported,
-    /// A newer file of the same key was kept; removed.
-    Superseded,
-    /// The capacity is smaller than what was there; removed.
-    OverCapacity,
-    /// It could not be read; removed.
-    Unreadable,
-    /// Nothing of ours; left alone.
-    Stranger,
+    /// Records of the log that make no sense on this disk: what they are about is not found any more.
+    Rejected,
+    /// Disks that held nothing this version can read, and were emptied.
+    Reformatted,
 }
 
 impl Recovered {
-    pub(crate) const ALL: [Self; 8] = [
-        Self::Kept,
-        Self::Leftover,
-        Self::Malformed,
-        Self::Unsupported,
-        Self::Superseded,
-        Self::OverCapacity,
-        Self::Unreadable,
-        Self::Stranger,
-    ];
+    pub(crate) const ALL: [Self; 3] = [Self::Kept, Self::Rejected, Self::Reformatted];
 
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Kept => "kept",
-            Self::Leftover => "leftover",
-            Self::Malformed => "malformed",
-            Self::Unsupported => "unsupported",
-            Self::Superseded => "superseded",
-            Self::OverCapacity => "over-capacity",
-            Self::Unreadable => "unreadable",
-            Self::Stranger => "stranger",
+            Self::Rejected => "rejected",
+            Self::Reformatted => "reformatted",
         }
     }
 }
@@ -106,50 +84,65 @@ pub(crate) struct Metrics {
     writes: [IntCounter; 8],
     written_bytes: IntCounter,
     faults: [IntCounter; 4],
-    recovered: [IntCounter; 8],
-    writes_paused: IntGauge,
-    reads_paused: IntGauge,
+    recovered: [IntCounter; 3],
+    recovery_seconds: Gauge,
+    modes: IntGaugeVec,
+    scrubbed_bytes: IntCounter,
+    scrub_passes: IntCounter,
+    purges: [IntCounter; 2],
 }
 
 impl Metrics {
     pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let gauges = |name: &str, help: &str, label: &str| -> prometheus::Result<IntGaugeVec> {
-            let family = IntGaugeVec::new(Opts::new(name, help), &[label])?;
-            registry.register(Box::new(family.clone())).map(|()| family)
-        };
-        let counters = |name: &str, help: &str, label: &str| -> prometheus::Result<IntCounterVec> {
-            let family = IntCounterVec::new(Opts::new(name, help), &[label])?;
-            registry.register(Box::new(family.clone())).map(|()| family)
-        };
-        let written = IntCounter::new("weir_store_disk_written_bytes_total", "Bytes of object files stored")?;
-        registry.register(Box::new(written.clone()))?;
-        let bytes = gauges("weir_store_bytes", "Bytes charged to the tier's budget", "tier")?;
-        let objects = gauges("weir_store_objects", "Objects in the tier", "tier")?;
-        let evictions = counters("weir_store_evictions_total", "Objects that made room for others", "tier")?;
+        let all = Families { registry };
+        let bytes = all.gauges("weir_store_bytes", "Bytes charged to the tier's budget", &["tier"])?;
+        let objects =
+            all.gauges("weir_store_objects", "Objects in the tier, partial ones included", &["tier"])?;
+        let evictions =
+            all.counters("weir_store_evictions_total", "Objects that made room for others", "tier")?;
         let writes =
-            counters("weir_store_disk_writes_total", "Objects offered to the disk, by outcome", "outcome")?;
-        let faults =
-            counters("weir_store_disk_read_faults_total", "Reads that gave no bytes, by fault", "fault")?;
-        let recovered =
-            counters("weir_store_recovered_total", "What was found at start, by outcome", "outcome")?;
-        let paused = "1 from a failure of the device until the next success, by operation";
-        let paused = gauges("weir_store_disk_paused", paused, "operation")?;
+            all.counters("weir_store_disk_writes_total", "Bodies offered to a disk, by outcome", "outcome")?;
+        let faults = all.counters(
+            "weir_store_disk_read_faults_total",
+            "Reads that gave no bytes, by fault; each corrupt group counts",
+            "fault",
+        )?;
+        let recovered = all.counters(
+            "weir_store_recovered_total",
+            "What starts and returning disks found, by outcome",
+            "outcome",
+        )?;
+        let modes = "1 for the mode a disk is in; disks are counted from 0 in the order of store.disk";
+        let purges = all.counters("weir_store_purges_total", "Purges, by kind", "kind")?;
         Ok(Self {
             bytes: Tier::ALL.map(|tier| bytes.with_label_values(&[tier.as_str()])),
             objects: Tier::ALL.map(|tier| objects.with_label_values(&[tier.as_str()])),
             evictions: Tier::ALL.map(|tier| evictions.with_label_values(&[tier.as_str()])),
             writes: WriteOutcome::ALL.map(|outcome| writes.with_label_values(&[outcome.as_str()])),
-            written_bytes: written,
+            written_bytes: all.counter("weir_store_disk_written_bytes_total", "Bytes of objects written")?,
             faults: ReadFault::ALL.map(|fault| faults.with_label_values(&[fault.as_str()])),
             recovered: Recovered::ALL.map(|outcome| recovered.with_label_values(&[outcome.as_str()])),
-            writes_paused: paused.with_label_values(&["write"]),
-            reads_paused: paused.with_label_values(&["read"]),
+            recovery_seconds: all.gauge(
+                "weir_store_recovery_seconds",
+                "From opening a disk to its being online, the last time",
+            )?,
+            modes: all.gauges("weir_store_disk_mode", modes, &["disk", "mode"])?,
+            scrubbed_bytes: all
+                .counter("weir_store_scrubbed_bytes_total", "Bytes that a scrub read and verified")?,
+            scrub_passes: all.counter("weir_store_scrub_passes_total", "Scrubs of a whole disk")?,
+            purges: PurgeKind::ALL.map(|kind| purges.with_label_values(&[kind.as_str()])),
         })
     }
 
     pub(crate) fn usage(&self, tier: Tier, usage: TierUsage) {
         self.bytes[tier as usize].set(gauge(usage.bytes));
         self.objects[tier as usize].set(gauge(usage.objects));
+    }
+
+    /// One part of a tier holds something else now than it did.
+    pub(crate) fn usage_changed(&self, tier: Tier, before: TierUsage, now: TierUsage) {
+        self.bytes[tier as usize].add(gauge(now.bytes) - gauge(before.bytes));
+        self.objects[tier as usize].add(gauge(now.objects) - gauge(before.objects));
     }
 
     pub(crate) fn evicted(&self, tier: Tier, count: usize) {
@@ -164,20 +157,63 @@ impl Metrics {
         self.written_bytes.inc_by(bytes);
     }
 
-    pub(crate) fn fault(&self, fault: ReadFault) {
-        self.faults[fault as usize].inc();
+    /// A read gave no bytes; of corrupt ones each group counts.
+    pub(crate) fn fault(&self, fault: ReadFault, count: usize) {
+        self.faults[fault as usize].inc_by(count as u64);
     }
 
     pub(crate) fn recovered(&self, outcome: Recovered, count: u64) {
         self.recovered[outcome as usize].inc_by(count);
     }
 
-    pub(crate) fn writes_paused(&self, paused: bool) {
-        self.writes_paused.set(i64::from(paused));
+    pub(crate) fn recovery_took(&self, seconds: f64) {
+        self.recovery_seconds.set(seconds);
     }
 
-    pub(crate) fn reads_paused(&self, paused: bool) {
-        self.reads_paused.set(i64::from(paused));
+    pub(crate) fn mode(&self, disk: usize, mode: Mode) {
+        let disk = disk.to_string();
+        for each in Mode::ALL {
+            self.modes.with_label_values(&[&disk, each.as_str()]).set(i64::from(each == mode));
+        }
+    }
+
+    pub(crate) fn scrubbed(&self, bytes: u64) {
+        self.scrubbed_bytes.inc_by(bytes);
+    }
+
+    pub(crate) fn scrubbed_once(&self) {
+        self.scrub_passes.inc();
+    }
+
+    pub(crate) fn purged(&self, kind: PurgeKind) {
+        self.purges[kind as usize].inc();
+    }
+}
+
+/// Makes metrics and puts them where they are scraped.
+struct Families<'a> {
+    registry: &'a Registry,
+}
+
+impl Families<'_> {
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+        self.registered(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn counters(&self, name: &str, help: &str, label: &str) -> prometheus::Result<IntCounterVec> {
+        self.registered(IntCounterVec::new(Opts::new(name, help), &[label])?)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+        self.registered(IntCounter::new(name, help)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<Gauge> {
+        self.registered(Gauge::new(name, help)?)
+    }
+
+    fn registered<C: Collector + Clone + 'static>(&self, metric: C) -> prometheus::Result<C> {
+        self.registry.register(Box::new(metric.clone())).map(|()| metric)
     }
 }
 

@@ -17,10 +17,12 @@ pub struct Slot(pub u32);
 
 /// Decides which object goes when a tier is full.
 pub trait Policy: Send {
-    /// An object came in.
-    fn admit(&mut self, slot: Slot, key: &SegmentKey, bytes: u64);
+    /// An object came in. A warm one had earned its place before a restart, or before it was spared.
+    fn admit(&mut self, slot: Slot, key: &SegmentKey, bytes: u64, warm: bool);
     /// An object was asked for.
     fn touch(&mut self, slot: Slot);
+    /// Whether an object has earned its place, so that a restart can say so again.
+    fn is_warm(&self, slot: Slot) -> bool;
     /// An object was taken out by somebody else.
     fn forget(&mut self, slot: Slot);
     /// Chooses the object to give up and forgets it; `None` only when there is none.

@@ -1,17 +1,19 @@
-//! Both tiers behind one door.
+//! All tiers behind one door.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use media::{Digest, GroupDigests, SegmentKey};
+use bytes::Bytes;
+use media::{Digest, GroupDigests, GroupSet, SegmentKey, Tag};
 use prometheus::Registry;
 
 use crate::body::SegmentBody;
 use crate::config::StoreConfig;
 use crate::device::{Device, DirDevice};
-use crate::disk::{DiskObject, DiskTier, ReadFault};
+use crate::disk::{DiskObject, DiskTier, Mode, Offer, ReadFault, Shared};
 use crate::memory::MemoryTier;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, WriteOutcome};
+use crate::purge::{Epoch, Ledger, PurgeKind, Purged, Scope};
 
 /// Where an object was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,7 +40,7 @@ impl Tier {
 /// What one tier holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TierUsage {
-    /// Bytes charged to the budget: bodies and bookkeeping in memory, files in whole pages on disk.
+    /// Bytes charged to the budget: bodies and bookkeeping in memory, whole units on disk.
     pub bytes: u64,
     /// Objects.
     pub objects: u64,
@@ -49,7 +51,7 @@ pub struct TierUsage {
 pub struct Usage {
     /// The memory tier.
     pub memory: TierUsage,
-    /// The disk tier; all zero without one.
+    /// The disk tier, all disks together; all zero without one.
     pub disk: TierUsage,
 }
 
@@ -59,7 +61,7 @@ pub enum OpenError {
     /// The configuration cannot work; every problem with its key.
     #[error("the store's configuration cannot work: {}", .0.join("; "))]
     Config(Vec<String>),
-    /// The disk tier's directory cannot be used, or another process holds it.
+    /// A disk's directory cannot be used, or another process holds it.
     #[error("the disk tier cannot be opened: {0}")]
     Device(#[from] std::io::Error),
     /// A metric of the same name is registered already.
@@ -67,22 +69,80 @@ pub enum OpenError {
     Metrics(#[from] prometheus::Error),
 }
 
-/// An object that the store holds.
+/// What comes with a body that is to be kept.
 #[derive(Debug, Clone)]
-pub enum Stored {
-    /// In memory: here it is.
-    Memory(SegmentBody),
-    /// On disk: read and verified on demand.
-    Disk(DiskObject),
+pub struct Terms {
+    /// The newest purge when its fetch began: [`SegmentStore::epoch`] of that moment.
+    pub born: Epoch,
+    /// The tags of its title.
+    pub tags: Arc<[Tag]>,
+    /// Whether a disk may have it; `false` keeps it in memory only.
+    pub disk: bool,
 }
 
-impl Stored {
-    /// Where it was found.
+impl Default for Terms {
+    fn default() -> Self {
+        Self { born: Epoch::default(), tags: Arc::default(), disk: true }
+    }
+}
+
+/// What the tiers hold of a segment: each all of it, some groups, or nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Held {
+    /// In memory: here it is.
+    pub memory: Option<SegmentBody>,
+    /// On disk: read and verified on demand.
+    pub disk: Option<DiskObject>,
+}
+
+impl Held {
+    /// Whether there is nothing at all.
     #[must_use]
-    pub fn tier(&self) -> Tier {
-        match self {
-            Self::Memory(_) => Tier::Memory,
-            Self::Disk(_) => Tier::Disk,
+    pub fn is_empty(&self) -> bool {
+        self.memory.is_none() && self.disk.is_none()
+    }
+
+    /// The nearest tier that has a group.
+    #[must_use]
+    pub fn tier_of(&self, group: u64) -> Option<Tier> {
+        let memory = self.memory.as_ref().is_some_and(|body| body.group(group).is_some());
+        let disk = || self.disk.as_ref().is_some_and(|object| object.has(group));
+        if memory { Some(Tier::Memory) } else { disk().then_some(Tier::Disk) }
+    }
+
+    /// Every group that some tier has; `None` when there is nothing.
+    #[must_use]
+    pub fn groups(&self) -> Option<GroupSet> {
+        let memory = self.memory.as_ref().map(SegmentBody::present);
+        let disk = self.disk.as_ref().map(DiskObject::present);
+        match (memory, disk) {
+            (Some(mut memory), Some(disk)) => {
+                memory.union(&disk);
+                Some(memory)
+            }
+            (memory, disk) => memory.or(disk),
+        }
+    }
+
+    /// Whether every group is in one tier or the other.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.groups().is_some_and(|groups| groups.is_full())
+    }
+
+    /// One group from the nearest tier; `None` when no tier has it.
+    ///
+    /// # Errors
+    /// [`ReadFault`], as [`DiskObject::read`].
+    pub async fn group(&self, group: u64) -> Result<Option<Bytes>, ReadFault> {
+        if let Some(bytes) = self.memory.as_ref().and_then(|body| body.group(group)) {
+            return Ok(Some(bytes.clone()));
+        }
+        match &self.disk {
+            Some(object) if object.has(group) => {
+                object.read(group..group + 1).await.map(|groups| groups.into_iter().next())
+            }
+            _ => Ok(None),
         }
     }
 }
@@ -91,53 +151,85 @@ impl Stored {
 pub struct SegmentStore {
     max_object: u64,
     memory: Arc<MemoryTier>,
-    disk: Option<Arc<DiskTier>>,
+    disks: Vec<Arc<DiskTier>>,
+    ledger: Arc<Mutex<Ledger>>,
+    metrics: Arc<Metrics>,
 }
 
 impl SegmentStore {
-    /// Opens the tiers and recovers what the disk holds. `device` stands in for the directory of
-    /// `config.disk`; without one the directory is used. Must be called within a tokio runtime, on which the
-    /// writes then run.
+    /// Opens the tiers and recovers what the disks hold. `devices` stand in for the directories of
+    /// `config.disk`, one for each; where there are none the directories are used. Must be called within a
+    /// tokio runtime, on which the writes then run.
     ///
     /// # Errors
-    /// [`OpenError`]: the configuration, the directory or the metrics.
+    /// [`OpenError`]: the configuration, a directory or the metrics.
     pub async fn open(
         config: &StoreConfig,
-        device: Option<Arc<dyn Device>>,
+        devices: Vec<Arc<dyn Device>>,
         registry: &Registry,
     ) -> Result<Arc<Self>, OpenError> {
         let mut problems = config.problems();
-        if device.is_some() && config.disk.is_none() {
-            problems.push("store.disk: a device was given, but no disk tier is configured".to_owned());
+        if !devices.is_empty() && devices.len() != config.disk.len() {
+            problems.push("store.disk: another number of devices was given than is configured".to_owned());
         }
         if !problems.is_empty() {
             return Err(OpenError::Config(problems));
         }
         let metrics = Arc::new(Metrics::new(registry)?);
         let memory = Arc::new(MemoryTier::new(config.memory_bytes.bytes(), metrics.clone()));
-        let disk = match &config.disk {
-            None => None,
-            Some(disk) => {
-                let device = match device {
-                    Some(device) => device,
-                    None => Arc::new(DirDevice::open(&disk.path, disk.sync, disk.io_threads).await?),
-                };
-                Some(DiskTier::open(disk, device, memory.clone(), metrics).await?)
-            }
-        };
-        Ok(Arc::new(Self { max_object: config.max_object_bytes.bytes(), memory, disk }))
+        let ledger = Arc::<Mutex<Ledger>>::default();
+        let shared = Shared { memory: memory.clone(), metrics: metrics.clone(), ledger: Arc::clone(&ledger) };
+        let mut devices = devices.into_iter();
+        let mut disks = Vec::new();
+        for (number, disk) in config.disk.iter().enumerate() {
+            let directory = || Arc::new(DirDevice::new(disk.path.clone(), disk.options())) as Arc<dyn Device>;
+            let device = devices.next().unwrap_or_else(directory);
+            disks.push(DiskTier::open(number, disk, device, shared.clone()).await?);
+        }
+        let store = Self { max_object: config.max_object_bytes.bytes(), memory, disks, ledger, metrics };
+        store.share_purges();
+        Ok(Arc::new(store))
     }
 
-    /// Finds an object by key, length and root without any I/O, and counts the request towards its popularity.
-    /// An object of the same key but other content is not found.
+    /// The newest purge: what is fetched from now on is not touched by purges up to here.
     #[must_use]
-    pub fn lookup(&self, key: &SegmentKey, len: u64, root: Digest) -> Option<Stored> {
+    pub fn epoch(&self) -> Epoch {
+        self.ledger().newest()
+    }
+
+    /// Whether something that began to be fetched at `born` was purged since: it is not to be joined, and
+    /// [`SegmentStore::insert`] will not keep it.
+    #[must_use]
+    pub fn purged_since(&self, born: Epoch, key: &SegmentKey, tags: &[Tag]) -> Option<PurgeKind> {
+        self.ledger().since(born, key, tags)
+    }
+
+    /// Finds what there is of an object by key, length and root without any I/O, and counts the request towards
+    /// its popularity. An object of the same key but other content, or a stale one, is not found.
+    #[must_use]
+    pub fn lookup(&self, key: &SegmentKey, len: u64, root: Digest) -> Held {
         // Counted even on a memory hit: what is popular in memory must not look forgotten on disk.
-        if let Some(disk) = &self.disk {
-            disk.count_request(key);
-        }
-        let in_memory = self.memory.get(key, len, root).map(Stored::Memory);
-        in_memory.or_else(|| self.on_disk(key, len, root).map(Stored::Disk))
+        self.disks.iter().for_each(|disk| disk.count_request(key));
+        self.held(key, len, root, false)
+    }
+
+    /// The same for when no source delivers: what a soft purge made stale is found, too. Counts no request on
+    /// disk.
+    #[must_use]
+    pub fn lookup_stale(&self, key: &SegmentKey, len: u64, root: Digest) -> Held {
+        self.held(key, len, root, true)
+    }
+
+    fn held(&self, key: &SegmentKey, len: u64, root: Digest, stale: bool) -> Held {
+        let memory = self.memory.get(key, len, root, stale);
+        // What is whole in memory needs no disk.
+        let whole = memory.as_ref().is_some_and(SegmentBody::is_whole);
+        let disk = if whole { None } else { self.on_disk(key, len, root, stale) };
+        Held { memory, disk }
+    }
+
+    fn on_disk(&self, key: &SegmentKey, len: u64, root: Digest, stale: bool) -> Option<DiskObject> {
+        self.disks.iter().find_map(|disk| disk.find(key, len, root, stale))
     }
 
     /// The group digests of an object that the store holds, for whoever passes its groups on; `None` if it
@@ -154,15 +246,16 @@ impl SegmentStore {
         if let Some(digests) = self.memory.digests(key, len, root) {
             return Ok(Some(digests));
         }
-        match self.on_disk(key, len, root) {
+        match self.on_disk(key, len, root, false) {
             Some(object) => object.digests().await.map(Some),
             None => Ok(None),
         }
     }
 
-    /// Keeps a verified body: in memory now, on disk in the background. Never fails and never waits: what has
-    /// no room is not kept, and that is counted. The caller vouches that `body` was verified against `digests`.
-    pub fn insert(&self, key: &SegmentKey, digests: Arc<GroupDigests>, body: SegmentBody) {
+    /// Keeps verified groups of a segment, beside those it has: in memory now, on disk in the background. Never
+    /// fails and never waits: what has no room is not kept, and that is counted; what was purged since its
+    /// fetch began is not kept either. The caller vouches that every group was verified against `digests`.
+    pub fn insert(&self, key: &SegmentKey, digests: Arc<GroupDigests>, body: SegmentBody, terms: &Terms) {
         if digests.len() != body.len() {
             tracing::error!(%key, "a body and its digests differ in length; not stored");
             return;
@@ -171,38 +264,120 @@ impl SegmentStore {
             tracing::debug!(%key, len = body.len(), "longer than store.max_object_bytes; not stored");
             return;
         }
-        self.memory.insert(key, digests.clone(), body.clone());
-        if let Some(disk) = &self.disk {
-            disk.offer(key, digests, body);
+        let groups = body.present();
+        if groups.is_empty() {
+            return;
+        }
+        // The ledger stays locked until the body is in: a purge comes before it or after it as a whole.
+        let ledger = self.ledger();
+        if ledger.since(terms.born, key, &terms.tags).is_some() {
+            tracing::debug!(%key, "purged while it was being fetched; not stored");
+            return;
+        }
+        self.memory.insert(key, digests.clone(), &body, &terms.tags);
+        if !terms.disk {
+            return;
+        }
+        let (key, tags) = (key.clone(), terms.tags.clone());
+        let offer = Offer { key, len: body.len(), root: digests.root(), groups, born: terms.born, tags };
+        match self.disk_for(&offer) {
+            Some(disk) => disk.offer(offer, digests, body),
+            None if self.disks.is_empty() => {}
+            None => self.metrics.write(WriteOutcome::Paused),
         }
     }
 
-    /// Forgets an object in both tiers. A write of it that is under way ends without effect.
-    pub fn remove(&self, key: &SegmentKey) {
-        if let Some(disk) = &self.disk {
-            disk.remove(key);
-        }
-        self.memory.remove(key);
+    /// The disk that has some of an object already, else the one that the key draws among those that take
+    /// anything: each in proportion to its capacity, and the others' keys stay where they are when one leaves.
+    fn disk_for(&self, offer: &Offer) -> Option<&Arc<DiskTier>> {
+        let online = || self.disks.iter().filter(|disk| disk.mode() == Mode::Online);
+        let draw = |(number, disk): &(usize, &Arc<DiskTier>)| lot(&offer.key, *number, disk.capacity());
+        let drawn = || online().enumerate().max_by(|a, b| draw(a).total_cmp(&draw(b)));
+        online().find(|disk| disk.stands(offer)).or_else(|| drawn().map(|(_, disk)| disk))
     }
 
-    /// Waits until everything offered to the disk so far is written or given up, and every removed file is
-    /// gone or its removal failed. What is inserted meanwhile may stay in memory only.
+    /// Makes everything that a scope covers unfindable in every tier, at once, and for fills that are under way
+    /// now, too. Returns when it is on record on every disk that is online: from then on it survives a restart.
+    /// A disk that is away is swept when it returns, as long as another disk or this process remembers.
+    pub async fn purge(&self, scope: &Scope, kind: PurgeKind) -> Purged {
+        let mut purged = self.sweep(scope, kind);
+        self.metrics.purged(kind);
+        for disk in &self.disks {
+            purged.disks_behind += u64::from(!disk.make_sure().await);
+        }
+        tracing::info!(%scope, kind = kind.as_str(), epoch = purged.epoch.0, objects = purged.objects, disks_behind = purged.disks_behind, "purged");
+        purged
+    }
+
+    /// Disks first: what is read from one on its way into memory is then found there.
+    fn sweep(&self, scope: &Scope, kind: PurgeKind) -> Purged {
+        let mut ledger = self.ledger();
+        let epoch = ledger.begin(scope, kind);
+        let on_disks: u64 = self.disks.iter().map(|disk| disk.purge(scope, epoch, kind)).sum();
+        let objects = on_disks + self.memory.sweep(scope, kind);
+        Purged { epoch, objects, disks_behind: 0 }
+    }
+
+    /// What one disk remembers of purges counts on the others: one may have been away.
+    fn share_purges(&self) {
+        let ledger = self.ledger().clone();
+        for (scope, epoch, kind) in ledger.purges() {
+            self.disks.iter().for_each(|disk| disk.learn_purge(scope, epoch, kind));
+        }
+    }
+
+    /// Waits until everything offered to the disks so far is written or given up, and on record. What is inserted
+    /// meanwhile may stay in memory only.
     pub async fn flush(&self) {
-        if let Some(disk) = &self.disk {
+        for disk in &self.disks {
             disk.flush().await;
         }
+    }
+
+    /// Lets go of the disks for another process that takes over: what is on its way is written first, nothing
+    /// is written after. What is known stays readable as long as the other process leaves it in place; what it
+    /// overwrites fails its digest and is bought again.
+    pub async fn detach(&self) {
+        for disk in &self.disks {
+            disk.detach().await;
+        }
+    }
+
+    /// Takes the disks back after [`SegmentStore::detach`] and recovers what they hold now.
+    ///
+    /// # Errors
+    /// [`OpenError::Device`] while another process holds a disk.
+    pub async fn attach(&self) -> Result<(), OpenError> {
+        for disk in &self.disks {
+            disk.attach().await?;
+        }
+        self.share_purges();
+        Ok(())
     }
 
     /// What the tiers hold.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        let disk = self.disk.as_ref().map(|disk| disk.usage()).unwrap_or_default();
-        Usage { memory: self.memory.usage(), disk }
+        let add = |sum: TierUsage, disk: &Arc<DiskTier>| {
+            let usage = disk.usage();
+            TierUsage { bytes: sum.bytes + usage.bytes, objects: sum.objects + usage.objects }
+        };
+        Usage { memory: self.memory.usage(), disk: self.disks.iter().fold(TierUsage::default(), add) }
     }
 
-    fn on_disk(&self, key: &SegmentKey, len: u64, root: Digest) -> Option<DiskObject> {
-        self.disk.as_ref()?.find(key, len, root)
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A key's lot on one disk: the highest wins (weighted rendezvous hashing; Schindelhauer and Schomaker, 2005).
+fn lot(key: &SegmentKey, disk: usize, capacity: u64) -> f64 {
+    let digest = Digest::of(format!("{key} {disk}").as_bytes());
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest.0[..8]);
+    // Between 0 and 1, both excluded.
+    let drawn = ((u64::from_le_bytes(first) >> 12) as f64 + 0.5) / (1u64 << 52) as f64;
+    capacity as f64 / -drawn.ln()
 }
 
 impl fmt::Debug for SegmentStore {

@@ -66,7 +66,7 @@ impl<V> Table<V> {
         self.remove(key);
         let evicted = self.evict_for(bytes, self.capacity)?;
         let slot = self.free.pop().unwrap_or_else(|| self.make_place());
-        self.policy.admit(slot, key, bytes);
+        self.policy.admit(slot, key, bytes, false);
         self.places.insert(key.clone(), slot);
         self.entries[slot.0 as usize] = Some(Entry { key: key.clone(), bytes, value });
         self.payload += bytes;
@@ -87,6 +87,20 @@ impl<V> Table<V> {
             }
         }
         Ok(evicted)
+    }
+
+    /// The keys of the objects that a test selects.
+    pub(crate) fn keys_where(&self, mut selects: impl FnMut(&SegmentKey, &V) -> bool) -> Vec<SegmentKey> {
+        let entries = self.entries.iter().flatten();
+        entries.filter(|entry| selects(&entry.key, &entry.value)).map(|entry| entry.key.clone()).collect()
+    }
+
+    /// Changes what is kept under a key, but not what it costs.
+    pub(crate) fn alter(&mut self, key: &SegmentKey, change: impl FnOnce(&mut V)) {
+        let slot = self.places.get(key);
+        if let Some(entry) = slot.and_then(|slot| self.entries.get_mut(slot.0 as usize)?.as_mut()) {
+            change(&mut entry.value);
+        }
     }
 
     pub(crate) fn remove(&mut self, key: &SegmentKey) -> Option<(V, u64)> {

@@ -49,10 +49,10 @@ fn insert(store: &SegmentStore, number: u32, len: usize) {
         groups.push(Bytes::new());
     }
     let body = SegmentBody::new(len as u64, groups).expect("the right groups");
-    store.insert(&key, digests, body);
+    store.insert(&key, digests, body, &store::Terms::default());
     // A hit turns each buffer into a counted one, as serving does.
     let found = store.lookup(&key, len as u64, GroupDigests::of(&bytes).root());
-    if let Some(store::Stored::Memory(body)) = found {
+    if let Some(body) = found.memory {
         let range = media::ByteRange::new(0, len as u64 + 1).expect("not empty");
         assert_eq!(body.slices(range).map(|slice| slice.len()).sum::<usize>(), len);
     }
@@ -62,7 +62,7 @@ fn check(lens: &[usize], count: u32, budget: u64) {
     let config = StoreConfig { memory_bytes: ByteSize::from(budget), ..StoreConfig::default() };
     let registry = Registry::new();
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("builds");
-    let store = runtime.block_on(SegmentStore::open(&config, None, &registry)).expect("opens");
+    let store = runtime.block_on(SegmentStore::open(&config, Vec::new(), &registry)).expect("opens");
     let before = HELD.load(Ordering::Relaxed);
     for number in 0..count {
         insert(&store, number, lens[number as usize % lens.len()]);

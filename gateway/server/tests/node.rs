@@ -32,7 +32,7 @@ fn config(more: &str) -> String {
         listen = "127.0.0.1:0"
         [store]
         memory_bytes = "64MiB"
-        [store.disk]
+        [[store.disk]]
         capacity_bytes = "64MiB"
         [shelf]
         [[source]]

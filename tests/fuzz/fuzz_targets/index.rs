@@ -15,7 +15,7 @@ static KEY: LazyLock<(SigningKey, PublicKey)> = LazyLock::new(|| {
 });
 
 /// Signed by that key, which is also the one of the seeds.
-const GOLDEN: &[u8] = include_bytes!("../../../edge-cache/media/tests/golden/index-v1.bin");
+const GOLDEN: &[u8] = include_bytes!("../../../edge-cache/media/tests/golden/index-v2.bin");
 
 fuzz_target!(|bytes: &[u8]| {
     let (key, public) = &*KEY;

@@ -41,7 +41,7 @@ impl NodeConfig {
     /// A disk tier on this device and no memory tier, so that every hit is a read of the disk.
     #[must_use]
     pub fn disk_only(device: &Arc<MemoryDevice>) -> Self {
-        let disk = Some(DiskConfig::default());
+        let disk = vec![DiskConfig::default()];
         let store = StoreConfig { memory_bytes: ByteSize::from(0), disk, ..StoreConfig::default() };
         Self { store, device: Some(Arc::clone(device)), ..Self::default() }
     }
@@ -63,11 +63,12 @@ impl Node {
         let registry = Registry::new();
         let sources =
             Sources::new(config.sourcing, world.offers(), &registry).expect("sources that can work");
-        let device = config.device.map(|device| device as Arc<dyn Device>);
+        let devices = config.device.into_iter().map(|device| device as Arc<dyn Device>).collect();
         let store =
-            SegmentStore::open(&config.store, device, &registry).await.expect("a store that can work");
+            SegmentStore::open(&config.store, devices, &registry).await.expect("a store that can work");
         let trusted = vec![Package::trusted()];
-        let engine = Engine::new(config.engine, Arc::clone(&store), sources, trusted, &registry);
+        let engine =
+            Engine::new(config.engine, Arc::clone(&store), sources, trusted, Arc::default(), &registry);
         Self {
             engine: engine.expect("an engine that can work"),
             store,

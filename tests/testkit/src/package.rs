@@ -70,6 +70,7 @@ impl Package {
             title: TITLE.parse().expect("a good title"),
             package: PackageId(seed),
             created: 1_700_000_000,
+            tags: Vec::new(),
             objects: draft.objects.iter().map(object).collect(),
             renditions,
         };

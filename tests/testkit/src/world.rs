@@ -75,7 +75,7 @@ impl World {
     pub(crate) fn offers(&self) -> Vec<Offer> {
         let offer = |(nth, source): (u64, &Arc<ScriptedSource>)| Offer {
             source: Arc::clone(source) as Arc<dyn Source>,
-            price: Price { picodollars_per_byte: nth * 100, picodollars_per_request: 0 },
+            price: Price { picodollars_per_byte: 85 + nth * 100, picodollars_per_request: 0 },
         };
         (0..).zip(&self.sources).map(offer).collect()
     }

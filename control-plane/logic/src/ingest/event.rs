@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use control_api::rest::{CaptionSource, RenditionView};
-use media::{PackageId, TitleId};
+use media::{PackageId, Tag, TitleId};
 use serde::{Deserialize, Serialize};
 
 use crate::ladder::SourceFacts;
@@ -58,6 +58,9 @@ pub struct Order {
     pub source: String,
     /// Caption files, if any.
     pub captions: Vec<CaptionSource>,
+    /// The tags of the title, as its index will name them: sorted, none twice.
+    #[serde(default)]
+    pub tags: Vec<Tag>,
     /// How often to try. It stands in the journal so that a replay decides as the first run did, whatever the
     /// configuration says by then.
     pub retry: RetryPolicy,

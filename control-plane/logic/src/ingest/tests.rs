@@ -14,6 +14,7 @@ fn order() -> Order {
         package: "00000000000000ff".parse().expect("valid"),
         source: "bbb.mp4".into(),
         captions: vec![],
+        tags: vec!["licence-2026".parse().expect("valid"), "vendor-acme".parse().expect("valid")],
         retry: RetryPolicy::default(),
     }
 }
@@ -233,6 +234,14 @@ fn the_journal_keeps_its_form() {
     let lines = include_str!("../../tests/golden/journal.jsonl").lines();
     let read: Vec<Event> = lines.map(|line| serde_json::from_str(line).expect("readable")).collect();
     assert_eq!(read, events);
+}
+
+/// Journals of films that were ordered before titles had tags.
+#[test]
+fn an_order_without_tags_is_read() {
+    let line = r#"{"received":{"title":"bbb","package":"00000000000000ff","source":"bbb.mp4","captions":[],"retry":{"max_attempts":4,"first_delay_ms":5000,"max_delay_ms":300000}}}"#;
+    let read: Event = serde_json::from_str(line).expect("readable");
+    assert_eq!(read, Event::Received(Order { tags: vec![], ..order() }));
 }
 
 /// A runner as the program has one, and the world it works on.

@@ -8,7 +8,8 @@ use axum::response::Response;
 use control::package::package_id;
 use control_api::problem::ProblemCode;
 use control_api::rest::{NewTitle, Stage, TitleList, TitleView};
-use media::{ByteRange, PackageId, TitleId};
+use media::index::MAX_TAGS;
+use media::{ByteRange, PackageId, Tag, TitleId};
 use serde::Deserialize;
 
 use super::{Fault, Json, Platform, json};
@@ -26,8 +27,10 @@ const MAX_CAPTIONS: usize = 32;
 /// be asked for again, also with other contents.
 pub(super) async fn create(
     State(platform): State<Arc<Platform>>,
-    Json(new): Json<NewTitle>,
+    Json(mut new): Json<NewTitle>,
 ) -> Result<Response, Fault> {
+    // Whatever the order they were typed in, the same tags are the same request.
+    new.tags.sort();
     check(&new)?;
     let standing = platform.catalog.get(&new.title).await?;
     if let Some(entry) = standing.as_ref().filter(|entry| entry.ingest.stage != Stage::Failed) {
@@ -60,7 +63,8 @@ fn repeated(platform: &Platform, entry: &CatalogEntry, new: &NewTitle) -> Result
     let same = entry.name == new.name
         && entry.source == new.source
         && entry.captions == new.captions
-        && entry.attribution == new.attribution;
+        && entry.attribution == new.attribution
+        && entry.tags == new.tags;
     if same {
         return Ok(json(StatusCode::ACCEPTED, &view(platform, entry)));
     }
@@ -83,6 +87,7 @@ fn check(new: &NewTitle) -> Result<(), Fault> {
     text("name", &new.name, NAME_LEN)?;
     new.attribution.as_ref().map_or(Ok(()), |credit| text("attribution", credit, CREDIT_LEN))?;
     check_object_name(&new.source).map_err(|e| Fault::invalid(format!("source: {e}")))?;
+    check_tags(&new.tags)?;
     if new.captions.len() > MAX_CAPTIONS {
         return Err(Fault::invalid(format!("captions: at most {MAX_CAPTIONS}")));
     }
@@ -97,8 +102,19 @@ fn check(new: &NewTitle) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Names the package by all that decides its contents: the same order is the same package, and a changed film
-/// or caption file is another.
+/// They are sorted, so a tag that stands twice stands beside itself.
+fn check_tags(tags: &[Tag]) -> Result<(), Fault> {
+    if tags.len() > MAX_TAGS {
+        return Err(Fault::invalid(format!("tags: at most {MAX_TAGS}")));
+    }
+    match tags.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(Fault::invalid(format!("tags: {} stands twice", pair[0]))),
+        None => Ok(()),
+    }
+}
+
+/// Names the package by all that decides its contents: the same order is the same package; a changed film, a
+/// changed caption file or other tags make another.
 async fn package(platform: &Platform, new: &NewTitle) -> Result<PackageId, Fault> {
     let mut decides = vec![new.name.clone(), new.attribution.clone().unwrap_or_default()];
     decides.push(source_version(platform, &new.source).await?);
@@ -106,6 +122,8 @@ async fn package(platform: &Platform, new: &NewTitle) -> Result<PackageId, Fault
         decides.push(caption.language.to_string());
         decides.push(source_version(platform, &caption.source).await?);
     }
+    // No language holds a space, so no tag is taken for a caption.
+    decides.extend(new.tags.iter().map(|tag| format!("tag {tag}")));
     let decides = serde_json::to_string(&decides).map_err(|e| Fault::internal(&e))?;
     Ok(package_id(&new.title, &decides))
 }
@@ -143,6 +161,7 @@ fn entry(new: &NewTitle, package: PackageId, now: u64, standing: Option<CatalogE
         source: new.source.clone(),
         captions: new.captions.clone(),
         attribution: new.attribution.clone(),
+        tags: new.tags.clone(),
         ingest,
         published,
         version,
@@ -201,6 +220,7 @@ fn view(platform: &Platform, entry: &CatalogEntry) -> TitleView {
         package: Some(package),
         reason: entry.ingest.reason.clone(),
         attribution: entry.attribution.clone(),
+        tags: entry.tags.clone(),
         renditions: published.map(|published| published.renditions.clone()).unwrap_or_default(),
         lint: entry.ingest.lint.clone(),
         duration_ms: published

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use control::ingest::{Done, Job, State};
+use control::ingest::{Done, Job, Order, State};
 use control::ladder::{Ladder, SourceFacts, ladder};
 use control_api::rest::{CaptionSource, RenditionView};
 use futures_util::TryStreamExt;
@@ -49,7 +49,7 @@ impl<'a> Effects<'a> {
             Job::Transcode { .. } => self.transcoded(&self.plan(state)?).await.map(|_| Done::Transcoded),
             Job::Package { .. } => self.packaged(&self.plan(state)?).await.map(|_| Done::Packaged),
             Job::Verify => self.verify(&self.plan(state)?).await,
-            Job::BuildIndex => self.index(&self.plan(state)?).await,
+            Job::BuildIndex => self.index(&self.plan(state)?, ordered(state)?).await,
             Job::Publish => self.publish(state).await,
         }
     }
@@ -188,13 +188,12 @@ impl<'a> Effects<'a> {
     }
 
     /// Signs the index and stores every object, the index last: a package is visible only when it is whole.
-    async fn index(&self, plan: &Plan) -> Result<Done, Fault> {
+    async fn index(&self, plan: &Plan, order: Order) -> Result<Done, Fault> {
         let package = self.packaged(plan).await?;
-        let (title, id, at) =
-            (self.entry.title.clone(), self.entry.ingest.package, self.entry.ingest.received_at);
+        let (id, at) = (order.package, self.entry.ingest.received_at);
         let (layout, key, directory) =
             (plan.layout.clone(), Arc::clone(&self.world.index_key), package.clone());
-        let facts = blocking(move || write_index(&directory, &layout, (&title, id), at, &key)).await?;
+        let facts = blocking(move || write_index(&directory, &layout, &order, at, &key)).await?;
         let mut files = files_below(&package)?;
         files.retain(|file| file != INDEX_OBJECT);
         files.push(INDEX_OBJECT.to_owned());
@@ -251,6 +250,11 @@ impl<'a> Effects<'a> {
         let work = self.work.clone();
         blocking(move || Ok(work.finish(&attempt, name)?)).await
     }
+}
+
+/// What the journal says was asked for.
+fn ordered(state: &State) -> Result<Order, Fault> {
+    state.order().cloned().ok_or_else(|| Fault::permanent("nothing was ordered".to_owned()))
 }
 
 /// Work on files that takes its time, off the async threads.

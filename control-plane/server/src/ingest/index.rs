@@ -5,11 +5,11 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use control::ingest::IndexFacts;
+use control::ingest::{IndexFacts, Order};
 use control_api::rest::RenditionView;
 use media::index::{Contents, GROUPS_OBJECT, INDEX_OBJECT, Object, SigningKey};
 use media::playlist::{MediaPlaylist, StreamKind, parse_main, parse_media};
-use media::{ByteRange, GroupDigests, Index, PackageId, Rendition, RenditionKind, Segment, TitleId};
+use media::{ByteRange, GroupDigests, Index, Rendition, RenditionKind, Segment};
 
 use super::Fault;
 use super::layout::{BIF, BIF_OBJECT, Layout, Track, name, read_text};
@@ -22,7 +22,7 @@ use super::layout::{BIF, BIF_OBJECT, Layout, Track, name, read_text};
 pub(super) fn write_index(
     package: &Path,
     layout: &Layout,
-    of: (&TitleId, PackageId),
+    order: &Order,
     created: u64,
     key: &SigningKey,
 ) -> Result<IndexFacts, Fault> {
@@ -34,7 +34,8 @@ pub(super) fn write_index(
     }
     renditions.push(reader.archive()?);
     let Reader { objects, digests, .. } = reader;
-    let contents = Contents { title: of.0.clone(), package: of.1, created, objects, renditions };
+    let Order { title, package: id, tags, .. } = order.clone();
+    let contents = Contents { title, package: id, created, tags, objects, renditions };
     let index = Index::new(contents).map_err(|e| Fault::permanent(format!("the index: {e}")))?;
     let groups = index.group_lists(&digests).map_err(|e| Fault::permanent(format!("the index: {e}")))?;
     fs::write(package.join(GROUPS_OBJECT), groups)?;

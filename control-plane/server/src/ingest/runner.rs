@@ -101,6 +101,7 @@ impl Run<'_> {
                     package,
                     source: entry.source.clone(),
                     captions: entry.captions.clone(),
+                    tags: entry.tags.clone(),
                     retry: self.inner.options.retry,
                 };
                 self.record(&mut log, entry, Event::Received(order)).await?;

@@ -86,6 +86,12 @@ fn order(title: &str) -> Value {
     json!({ "title": title, "name": "A film", "source": "film.mp4" })
 }
 
+fn tagged(title: &str, tags: &[&str]) -> Value {
+    let mut order = order(title);
+    order["tags"] = json!(tags);
+    order
+}
+
 fn purchase(viewer: &str, kind: &str) -> Value {
     json!({ "viewer": viewer, "title": "bbb", "kind": kind })
 }
@@ -160,6 +166,10 @@ async fn what_is_refused_names_its_field() {
         ("/v1/titles", json!({ "title": "a", "name": "n", "source": "absent.mp4" }).to_string(), 422, "source-not-found", "absent.mp4"),
         ("/v1/titles", json!({ "title": "a", "name": "n", "source": "film.mp4", "captions": [{ "language": "en", "source": "absent.vtt" }] }).to_string(), 422, "source-not-found", "absent.vtt"),
         ("/v1/titles", json!({ "title": "a", "name": "n", "source": "film.mp4", "captions": [{ "language": "en", "source": "x" }, { "language": "en", "source": "y" }] }).to_string(), 400, "invalid-request", "captions[1].language"),
+        ("/v1/titles", tagged("a", &["Vendor Acme"]).to_string(), 400, "invalid-request", "tag holds"),
+        ("/v1/titles", tagged("a", &["vendor-acme", "new", "vendor-acme"]).to_string(), 400, "invalid-request", "tags: vendor-acme stands twice"),
+        ("/v1/titles", tagged("a", &["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q"]).to_string(), 400, "invalid-request", "tags: at most 16"),
+        ("/v1/titles", tagged("bbb", &["vendor-acme"]).to_string(), 409, "title-exists", "bbb"),
         ("/v1/titles", order("bbb").to_string().replace("A film", "Other"), 409, "title-exists", "bbb"),
         ("/v1/titles", "{".to_owned(), 400, "invalid-request", "body"),
         ("/v1/titles", String::new(), 400, "invalid-request", "body"),
@@ -301,7 +311,17 @@ async fn a_title_that_fails_can_be_tried_again() {
     let other = order("new-film").to_string().replace("A film", "Another film");
     let other = api.send("POST", "/v1/titles", &[("Content-Type", "application/json")], &other).await;
     assert_ne!(other.json()["package"], received.json()["package"], "another order is another package");
+    until("the third refusal", failed).await;
+    let with_tags = async |tags| api.post("/v1/titles", &tagged("new-film", tags)).await.json();
+    let first = with_tags(&["vendor-acme", "licence-2026"]).await;
+    let sorted = json!(["licence-2026", "vendor-acme"]);
+    assert_eq!(first["tags"], sorted);
+    assert_ne!(first["package"], received.json()["package"], "the index names them: another package");
+    until("the fourth refusal", failed).await;
+    let turned = with_tags(&["licence-2026", "vendor-acme"]).await;
+    assert_eq!((&turned["tags"], &turned["package"]), (&sorted, &first["package"]), "tags are a set");
     let titles = api.get("/v1/titles").await.json();
+    assert_eq!(titles["titles"][1]["tags"], sorted);
     let names: Vec<_> =
         titles["titles"].as_array().into_iter().flatten().map(|view| &view["title"]).collect();
     assert_eq!(names, ["bbb", "new-film"]);

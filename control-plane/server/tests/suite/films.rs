@@ -52,6 +52,7 @@ pub(crate) fn order() -> CatalogEntry {
         source: "clip.mp4".to_owned(),
         captions,
         attribution: Some("Nobody".to_owned()),
+        tags: vec!["licence-2026".parse().expect("a tag"), "vendor-acme".parse().expect("a tag")],
         ..records::entry("clip")
     }
 }
@@ -130,6 +131,7 @@ fn check_package(root: &Path, rungs: &[&str]) {
     let key = SigningKey::from_seed(SEED).public();
     let index = Index::open(&read(INDEX_OBJECT), &[key]).expect("an index signed by us");
     assert_eq!(index.created, 1000, "the time of the order, whenever it was built");
+    assert_eq!(index.tags, order().tags);
     let names: Vec<_> = index.renditions.iter().map(|rendition| rendition.id.as_str()).collect();
     let expected = [&["main"], rungs, &["a-en", "s-en", "thumbs", "bif"]].concat();
     assert_eq!(names, expected);

@@ -9,6 +9,7 @@ use control_plane::seams::{
     Catalog, CatalogEntry, EntitlementStore, IngestRecord, Journal, Published, StateError,
 };
 use media::PackageId;
+use serde_json::json;
 
 pub(crate) fn entry(title: &str) -> CatalogEntry {
     CatalogEntry {
@@ -17,6 +18,7 @@ pub(crate) fn entry(title: &str) -> CatalogEntry {
         source: "film.mp4".to_owned(),
         captions: Vec::new(),
         attribution: None,
+        tags: Vec::new(),
         ingest: IngestRecord {
             package: PackageId(7),
             received_at: 1000,
@@ -180,6 +182,33 @@ async fn redb() {
     let again = RedbState::open(&path).expect("opened again");
     assert_eq!(again.list(None, 10).await, Ok(titles), "all of it is in the file");
     assert_eq!(again.of_viewer("cat").await.map(|held| held.len()), Ok(1));
+}
+
+/// Written by a control plane that knew no tags.
+#[tokio::test]
+async fn a_record_without_tags_is_read() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("state.redb");
+    let old = json!({
+        "title": "one", "name": "A film", "source": "film.mp4", "captions": [], "attribution": null,
+        "ingest": {
+            "package": "0000000000000007", "received_at": 1000, "retries": 0, "stage": "received", "reason": null,
+            "lint": [],
+        },
+        "published": null, "version": 1,
+    });
+    {
+        let database = redb::Database::create(&path).expect("a file");
+        let transaction = database.begin_write().expect("begun");
+        let titles = redb::TableDefinition::<'_, &str, &[u8]>::new("titles");
+        let mut table = transaction.open_table(titles).expect("a table");
+        table.insert("one", old.to_string().as_bytes()).expect("written");
+        drop(table);
+        transaction.commit().expect("committed");
+    }
+    let state = RedbState::open(&path).expect("opened");
+    let standing = CatalogEntry { version: 1, ..entry("one") };
+    assert_eq!(state.get(&standing.title).await, Ok(Some(standing)));
 }
 
 #[test]

@@ -1,55 +1,63 @@
 //! Which segments are on their way: one fill for each key.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use media::{Digest, SegmentKey};
-use store::{SegmentStore, Stored};
+use media::{GroupSet, SegmentKey};
+use store::{Held, SegmentStore};
 
-use super::{Fill, Reader, worth_finishing};
+use super::admission::Admission;
+use super::{Fill, Groups, Reader};
+use crate::engine::Described;
 use crate::error::{Failure, ServeError};
 
 /// The running fills. The lock is held for a look-up, never across an await.
 pub(crate) struct Table {
     fills: Mutex<HashMap<SegmentKey, Arc<Fill>>>,
     limit: usize,
+    store: Arc<SegmentStore>,
+    admission: Arc<Admission>,
 }
 
-/// How a viewer gets a segment that was not in the store a moment ago.
+/// How a viewer gets what was not in the store a moment ago.
 pub(crate) enum Entered {
     /// It has arrived meanwhile.
-    Stored(Stored),
+    Stored(Held),
     /// It is on its way.
     Joined(Reader),
-    /// It is to be fetched; the caller owes the fill a task.
-    Led(Reader, Arc<Fill>),
+    /// It is to be fetched; the caller owes the fill a task. What is in the store is said anew.
+    Led(Held, Reader, (Arc<Fill>, Arc<Groups>)),
 }
 
 impl Table {
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { fills: Mutex::default(), limit }
+    pub(crate) fn new(limit: usize, store: Arc<SegmentStore>, admission: Arc<Admission>) -> Self {
+        Self { fills: Mutex::default(), limit, store, admission }
     }
 
-    /// Joins the fill of a key, or begins one. `look` asks the store again: a fill puts its body there before it
-    /// leaves the table, so between the two looks no segment can be missed.
+    /// Joins the fill of a key, or begins one. `look` asks the store again for what is there and what is lacking:
+    /// a fill puts what it has there before it leaves the table, so between the two looks nothing can be missed.
+    /// A fill that began before a purge of the key is left to those who read it already.
     pub(crate) fn enter(
         &self,
-        key: &SegmentKey,
-        len: u64,
-        root: Digest,
-        look: impl FnOnce() -> Option<Stored>,
+        described: &Described,
+        (lacks, newcomer): (GroupSet, bool),
+        look: impl FnOnce() -> (Held, GroupSet),
     ) -> Result<Entered, ServeError> {
+        let (key, len, root) = (&described.key, described.len(), described.root());
         let mut fills = self.lock();
-        if let Some(fill) = fills.get(key) {
+        let joinable =
+            |fill: &&Arc<Fill>| fill.outlived.purged(&self.store, key, &described.tags()).is_none();
+        if let Some(fill) = fills.get(key).filter(joinable) {
             let same = fill.len == len && fill.root == root;
             let other = || {
                 ServeError::new(Failure::Changed, format_args!("another version of {key} is being filled"))
             };
-            return same.then(|| Entered::Joined(Reader::join(fill))).ok_or_else(other);
+            return same.then(|| Entered::Joined(Reader::join(fill, lacks, newcomer))).ok_or_else(other);
         }
-        if let Some(stored) = look() {
-            return Ok(Entered::Stored(stored));
+        let born = self.store.epoch();
+        let (held, lacks) = look();
+        if lacks.is_empty() {
+            return Ok(Entered::Stored(held));
         }
         if fills.len() >= self.limit {
             return Err(ServeError::new(
@@ -57,28 +65,30 @@ impl Table {
                 format_args!("{} fills run or wait", fills.len()),
             ));
         }
-        let fill = Fill::new(len, root);
+        let (fill, groups) = Fill::new(len, root, born, &self.admission);
         fills.insert(key.clone(), Arc::clone(&fill));
-        Ok(Entered::Led(Reader::join(&fill), fill))
+        Ok(Entered::Led(held, Reader::join(&fill, lacks, newcomer), (fill, groups)))
     }
 
     /// Takes a fill that has ended out.
-    pub(crate) fn leave(&self, key: &SegmentKey, fill: &Arc<Fill>) {
-        let mut fills = self.lock();
-        if fills.get(key).is_some_and(|known| Arc::ptr_eq(known, fill)) {
-            fills.remove(key);
-        }
+    pub(super) fn leave(&self, key: &SegmentKey, fill: &Arc<Fill>) {
+        remove(&mut self.lock(), key, fill);
     }
 
-    /// Takes a fill out unless it is worth finishing. `true` when it is out: nobody can join it any more.
-    pub(crate) fn give_up(&self, key: &SegmentKey, fill: &Arc<Fill>, finish_percent: u8) -> bool {
+    /// Closes a fill and takes it out if everything that is wanted is here. `true` when it is out: nobody can
+    /// join it any more.
+    pub(super) fn retire(&self, key: &SegmentKey, fill: &Arc<Fill>) -> bool {
         let mut fills = self.lock();
-        let readers = fill.readers.load(Ordering::Acquire);
-        let given_up = !worth_finishing(readers, fill.verified_bytes(), fill.len, finish_percent);
-        if given_up {
-            fills.remove(key);
+        let closed = fill.wants().close_if_idle();
+        if closed {
+            remove(&mut fills, key, fill);
         }
-        given_up
+        closed
+    }
+
+    /// Fills that run or wait.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SegmentKey, Arc<Fill>>> {
@@ -86,80 +96,87 @@ impl Table {
     }
 }
 
-/// What a look into the store may use: a viewer who met a disk fault does not go back to the disk.
-pub(crate) fn look(
-    store: &SegmentStore,
-    key: &SegmentKey,
-    len: u64,
-    root: Digest,
-    disk: bool,
-) -> Option<Stored> {
-    store.lookup(key, len, root).filter(|stored| disk || matches!(stored, Stored::Memory(_)))
+/// Another fill of the same key may stand there: the one that began after a purge.
+fn remove(fills: &mut HashMap<SegmentKey, Arc<Fill>>, key: &SegmentKey, fill: &Arc<Fill>) {
+    if fills.get(key).is_some_and(|known| Arc::ptr_eq(known, fill)) {
+        fills.remove(key);
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use media::Digest;
+    use prometheus::{IntCounter, IntGauge, Registry};
+    use store::{PurgeKind, Scope, StoreConfig};
 
-    use bytes::Bytes;
-    use media::GroupDigests;
-    use prometheus::Registry;
-    use store::{ByteSize, DiskConfig, MemoryDevice, SegmentBody, StoreConfig};
-
+    use super::super::admission::Gauges;
     use super::*;
+    use crate::config::EngineConfig;
+    use crate::tests::world::{SEGMENTS, described, key};
 
-    const BYTES: &[u8] = b"one small segment";
-
-    fn key() -> SegmentKey {
-        SegmentKey::parse("bbb/00000000000000ff/v720/0.m4s").expect("a key").0
+    async fn table(limit: usize) -> Table {
+        let store = SegmentStore::open(&StoreConfig::default(), Vec::new(), &Registry::new()).await;
+        let gauge = || IntGauge::new("gauge", "in a test").expect("a gauge");
+        let cut_readers = IntCounter::new("counter", "in a test").expect("a counter");
+        let gauges = Gauges { buffered: gauge(), lingering: gauge(), cut_readers };
+        let admission = Admission::new(&EngineConfig::default(), gauges);
+        Table::new(limit, store.expect("a store"), admission)
     }
 
-    async fn store_with_the_segment(memory: u64) -> Arc<SegmentStore> {
-        let disk = Some(DiskConfig::default());
-        let config = StoreConfig { memory_bytes: ByteSize::from(memory), disk, ..StoreConfig::default() };
-        let device = Arc::new(MemoryDevice::new());
-        let store = SegmentStore::open(&config, Some(device), &Registry::new()).await.expect("a good store");
-        let digests = Arc::new(GroupDigests::of(BYTES));
-        store.insert(&key(), digests, SegmentBody::of(&Bytes::from_static(BYTES)));
-        store.flush().await;
-        store
+    fn everything(described: &Described) -> GroupSet {
+        GroupSet::all(described.len())
     }
 
-    fn enter(table: &Table, root: Digest, stored: Option<Stored>) -> Result<Entered, Failure> {
-        table.enter(&key(), BYTES.len() as u64, root, || stored).map_err(|error| error.reason)
+    fn enter(table: &Table, described: &Described) -> Result<Entered, Failure> {
+        let lacks = everything(described);
+        let entered = table.enter(described, (lacks.clone(), true), || (Held::default(), lacks));
+        entered.map_err(|error| error.reason)
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_has_arrived_meanwhile_is_not_fetched_again() {
-        let (table, store, root) = (Table::new(9), store_with_the_segment(1 << 20).await, Digest::of(BYTES));
-        let stored = look(&store, &key(), BYTES.len() as u64, root, true);
-        assert!(matches!(enter(&table, root, stored), Ok(Entered::Stored(_))));
+        let (table, described) = (table(9).await, described(0).await);
+        let lacks = GroupSet::none(described.len());
+        let entered = table.enter(&described, (everything(&described), true), || (Held::default(), lacks));
+        assert!(matches!(entered, Ok(Entered::Stored(_))));
         assert!(table.lock().is_empty());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn whoever_met_a_disk_fault_is_not_sent_to_the_disk() {
-        let (store, root) = (store_with_the_segment(0).await, Digest::of(BYTES));
-        assert!(look(&store, &key(), BYTES.len() as u64, root, true).is_some());
-        assert!(look(&store, &key(), BYTES.len() as u64, root, false).is_none());
+    #[tokio::test]
+    async fn one_fill_for_each_key_one_version_and_so_many_at_most() {
+        let (table, first) = (table(1).await, described(0).await);
+        let Ok(Entered::Led(_, leader, (fill, _groups))) = enter(&table, &first) else {
+            panic!("the first leads")
+        };
+        assert!(matches!(enter(&table, &first), Ok(Entered::Joined(_))));
+        let mut other = first.clone();
+        other.entry.segment.root = Digest::of(b"other");
+        assert_eq!(enter(&table, &other).err(), Some(Failure::Changed));
+        assert_eq!(enter(&table, &described(1).await).err(), Some(Failure::Overloaded));
+        assert!(!table.retire(&key(0), &fill), "the leader still waits");
+        let stranger = Fill::new(u64::from(SEGMENTS[0]), first.root(), fill.born, &table.admission);
+        table.leave(&key(0), &stranger.0);
+        let joined = enter(&table, &first);
+        assert!(matches!(joined, Ok(Entered::Joined(_))), "another fill's end is not this one's");
+        drop((leader, joined));
+        assert!(table.retire(&key(0), &fill), "nobody waits");
+        assert!(matches!(enter(&table, &first), Ok(Entered::Led(..))));
     }
 
-    #[test]
-    fn one_fill_for_each_key_one_version_and_so_many_at_most() {
-        let (table, root) = (Table::new(1), Digest::of(BYTES));
-        let Ok(Entered::Led(_leader, fill)) = enter(&table, root, None) else { panic!("the first leads") };
-        assert!(matches!(enter(&table, root, None), Ok(Entered::Joined(_))));
-        assert_eq!(enter(&table, Digest::of(b"other"), None).err(), Some(Failure::Changed));
-        let other = SegmentKey { part: media::Part::Init, ..key() };
-        let refused = table.enter(&other, 1, root, || None).map_err(|error| error.reason);
-        assert_eq!(refused.err(), Some(Failure::Overloaded));
-        assert!(!table.give_up(&key(), &fill, 50), "the leader still reads");
-        table.leave(&key(), &Fill::new(1, root));
-        assert!(
-            matches!(enter(&table, root, None), Ok(Entered::Joined(_))),
-            "another fill's end is not this one's"
-        );
-        table.leave(&key(), &fill);
-        assert!(matches!(enter(&table, root, None), Ok(Entered::Led(..))));
+    #[tokio::test]
+    async fn whoever_comes_after_a_purge_does_not_join_what_began_before_it() {
+        let (table, described) = (table(9).await, described(0).await);
+        let Ok(Entered::Led(_, _before, (old, _old_groups))) = enter(&table, &described) else {
+            panic!("the first leads")
+        };
+        table.store.purge(&Scope::Segment(key(0)), PurgeKind::Soft).await;
+        let Ok(Entered::Led(_, _after, (new, _new_groups))) = enter(&table, &described) else {
+            panic!("after the purge")
+        };
+        table.leave(&key(0), &old);
+        assert!(matches!(enter(&table, &described), Ok(Entered::Joined(_))), "the new one stands");
+        table.store.purge(&Scope::Segment(key(1)), PurgeKind::Hard).await;
+        assert!(matches!(enter(&table, &described), Ok(Entered::Joined(_))), "another key's purge");
+        assert!(new.born > old.born);
     }
 }

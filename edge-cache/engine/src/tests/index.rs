@@ -1,5 +1,6 @@
 //! Indexes that are missing, foreign or damaged, and digest lists that lie.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,6 +32,22 @@ async fn an_index_is_fetched_once_for_all_who_ask() {
     }
     assert_eq!(world.sources[0].asked(INDEX).len(), 1);
     assert!(world.sources[0].asked(VIDEO).is_empty(), "no body byte is touched");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_index_whose_first_asker_left_is_still_asked_for_once() {
+    let world = World::new(&[Act::Deliver], Setup::default()).await;
+    let (key, late) = (key(1), Duration::from_millis(1));
+    let left = async {
+        tokio::time::timeout(Duration::from_micros(500), world.engine.describe(&key)).await.is_err()
+    };
+    let stayed = async {
+        tokio::time::sleep(late / 4).await;
+        join_all((0..100).map(|_| world.engine.describe(&key))).await
+    };
+    let (left, stayed) = tokio::join!(left, stayed);
+    assert!(left && stayed.iter().all(Result::is_ok));
+    assert_eq!(world.sources[0].asked(INDEX).len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -108,7 +125,8 @@ async fn impossible_configurations_are_refused() {
         &registry,
     );
     let config = EngineConfig { max_fills: 0, ..EngineConfig::default() };
-    let refused = Engine::new(config, world.store.clone(), sources.expect("good"), vec![], &registry);
+    let refused =
+        Engine::new(config, world.store.clone(), sources.expect("good"), vec![], Arc::default(), &registry);
     let refused = refused.err().expect("refused").to_string();
     assert!(
         refused.contains("engine.max_fills") && refused.contains("no title could be served"),

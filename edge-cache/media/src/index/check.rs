@@ -6,7 +6,11 @@ use std::fmt;
 use super::codec::{MAX_INDEX_LEN, encoded_len};
 use super::{Contents, IndexError, Object, Rendition, RenditionKind, Segment};
 use crate::key::{MAIN, Part};
+use crate::name::Tag;
 
+/// The most tags of a title: who delivered it, under which licences, and some sets of the operator's own.
+/// Few, because a node keeps them beside everything it keeps of the title.
+pub const MAX_TAGS: usize = 16;
 /// The most objects of a package: what [`Segment::object`] can name. A film of one object per segment at
 /// nine rungs has about 11,000.
 pub const MAX_OBJECTS: usize = 65_535;
@@ -42,8 +46,10 @@ impl fmt::Display for PathFault {
 }
 
 pub(super) fn contents(contents: &Contents) -> Result<(), IndexError> {
+    at_most("tags", contents.tags.len(), MAX_TAGS)?;
     at_most("objects", contents.objects.len(), MAX_OBJECTS)?;
     at_most("renditions", contents.renditions.len(), MAX_RENDITIONS)?;
+    tags(&contents.tags)?;
     objects(&contents.objects)?;
     main_first(&contents.renditions)?;
     let mut seen = HashSet::new();
@@ -65,6 +71,14 @@ pub(super) fn contents(contents: &Contents) -> Result<(), IndexError> {
 
 pub(super) fn at_most(what: &'static str, count: usize, max: usize) -> Result<(), IndexError> {
     if count > max { Err(IndexError::TooMany { what, count, max }) } else { Ok(()) }
+}
+
+/// One order, so that the same tags are the same bytes.
+fn tags(tags: &[Tag]) -> Result<(), IndexError> {
+    match tags.windows(2).find(|pair| pair[0] >= pair[1]) {
+        Some(pair) => Err(IndexError::TagOrder(pair[1].clone())),
+        None => Ok(()),
+    }
 }
 
 fn objects(objects: &[Object]) -> Result<(), IndexError> {

@@ -17,6 +17,8 @@
 //! title       1 + n       length, text
 //! package     8
 //! created     8           Unix seconds
+//! tags        1           count, then for each:
+//!   name      1 + n
 //! objects     2           count, then for each:
 //!   path      1 + n
 //!   len       8
@@ -34,15 +36,15 @@
 
 use std::str::FromStr;
 
-use super::check::{MAX_OBJECTS, MAX_RENDITIONS, MAX_SEGMENTS_PER_RENDITION, at_most};
+use super::check::{MAX_OBJECTS, MAX_RENDITIONS, MAX_SEGMENTS_PER_RENDITION, MAX_TAGS, at_most};
 use super::{Contents, IndexError, Object, Rendition, RenditionKind, Segment};
 use crate::digest::Digest;
-use crate::name::{NameError, PackageId};
+use crate::name::{NameError, PackageId, Tag};
 
 /// The first bytes of every index.
 pub(super) const MAGIC: [u8; 8] = *b"WEIRIDX\0";
-/// The format version this code reads and writes.
-pub const VERSION: u16 = 1;
+/// The format version this code reads and writes. Version 1 had no tags and was never released.
+pub const VERSION: u16 = 2;
 /// The longest index in bytes, signature included: about 160,000 segments. A three-hour film of nine rungs
 /// in six-second segments takes 0.9 MB.
 pub const MAX_INDEX_LEN: usize = 8 << 20;
@@ -59,12 +61,13 @@ const HAS_INIT: u8 = 4;
 
 /// How many bytes the signed index will have.
 pub(super) fn encoded_len(contents: &Contents) -> usize {
+    let tags: usize = contents.tags.iter().map(|tag| 1 + tag.as_str().len()).sum();
     let objects: usize = contents.objects.iter().map(|object| 1 + object.path.len() + 8).sum();
     let rendition =
         |r: &Rendition| 1 + r.id.as_str().len() + 1 + 4 + 1 + 2 + r.segments().count() * SEGMENT_LEN;
     let renditions: usize = contents.renditions.iter().map(rendition).sum();
     let head = 1 + contents.title.as_str().len() + 8 + 8;
-    HEADER_LEN + head + 2 + objects + 1 + renditions + SIGNATURE_LEN
+    HEADER_LEN + head + 1 + tags + 2 + objects + 1 + renditions + SIGNATURE_LEN
 }
 
 /// Writes a body. The lengths fit their fields because the contents were checked.
@@ -73,6 +76,10 @@ pub(super) fn encode(contents: &Contents) -> Vec<u8> {
     put_text(&mut out, contents.title.as_str());
     out.extend(contents.package.0.to_le_bytes());
     out.extend(contents.created.to_le_bytes());
+    out.push(contents.tags.len() as u8);
+    for tag in &contents.tags {
+        put_text(&mut out, tag.as_str());
+    }
     out.extend((contents.objects.len() as u16).to_le_bytes());
     for object in &contents.objects {
         put_text(&mut out, &object.path);
@@ -147,6 +154,7 @@ pub(super) fn decode(body: &[u8]) -> Result<Contents, IndexError> {
         title: reader.name("title")?,
         package: PackageId(reader.u64("package")?),
         created: reader.u64("created")?,
+        tags: reader.tags()?,
         objects: reader.objects()?,
         renditions: reader.renditions()?,
     };
@@ -207,6 +215,12 @@ impl<'a> Reader<'a> {
             return Err(IndexError::Truncated(field));
         }
         (0..count).map(|_| item(self)).collect()
+    }
+
+    fn tags(&mut self) -> Result<Vec<Tag>, IndexError> {
+        let count = usize::from(self.u8("tags")?);
+        at_most("tags", count, MAX_TAGS)?;
+        self.list("tags", count, 2, |reader| reader.name("tag"))
     }
 
     fn objects(&mut self) -> Result<Vec<Object>, IndexError> {

@@ -10,8 +10,8 @@
 //!   each list is checked against its signed root. A reader fetches only the list it needs.
 //!
 //! An [`Index`] exists only if every promise of [`Contents`] holds, so nobody behind it checks again: names
-//! are unique, [`MAIN`] stands first, and every segment lies inside its object. The bytes of `index.weir` are
-//! laid out in the `codec` module; there is exactly one encoding of an index.
+//! are unique, tags are sorted, [`MAIN`] stands first, and every segment lies inside its object. The bytes of
+//! `index.weir` are laid out in the `codec` module; there is exactly one encoding of an index.
 //!
 //! What it does not do: it fetches nothing, and it does not know whether the objects exist.
 
@@ -25,11 +25,12 @@ use std::ops::Deref;
 
 use crate::digest::{Digest, GroupDigests, group_count};
 use crate::key::{Extension, MAIN, Part, SegmentKey};
-use crate::name::{NameError, PackageId, RenditionId, TitleId};
+use crate::name::{NameError, PackageId, RenditionId, Tag, TitleId};
 use crate::range::ByteRange;
 
 pub use check::{
-    MAX_OBJECT_PATH_LEN, MAX_OBJECTS, MAX_RENDITIONS, MAX_SEGMENT_LEN, MAX_SEGMENTS_PER_RENDITION, PathFault,
+    MAX_OBJECT_PATH_LEN, MAX_OBJECTS, MAX_RENDITIONS, MAX_SEGMENT_LEN, MAX_SEGMENTS_PER_RENDITION, MAX_TAGS,
+    PathFault,
 };
 pub use codec::{MAX_INDEX_LEN, VERSION};
 pub use sign::{KeyId, KeyTextError, PublicKey, SigningKey};
@@ -188,6 +189,9 @@ pub struct Contents {
     pub package: PackageId,
     /// When it was made, in Unix seconds.
     pub created: u64,
+    /// What the operator calls the sets of titles this one belongs to: sorted, none twice, at most
+    /// [`MAX_TAGS`].
+    pub tags: Vec<Tag>,
     /// The objects that hold the bytes; no path twice.
     pub objects: Vec<Object>,
     /// The renditions, no name twice. The first is [`MAIN`], of the kind [`RenditionKind::Main`], and holds
@@ -419,6 +423,9 @@ pub enum IndexError {
         /// What is wrong with it.
         fault: PathFault,
     },
+    /// A tag that stands twice, or before one that it sorts behind.
+    #[error("tag {0} does not sort behind the tag before it")]
+    TagOrder(Tag),
     /// Two objects of the same path.
     #[error("object {0:?} stands twice in the index")]
     DuplicateObject(String),

@@ -20,6 +20,10 @@ fn object(path: &str, len: u64) -> Object {
     Object { path: path.to_owned(), len }
 }
 
+fn tags(names: &[&str]) -> Vec<Tag> {
+    names.iter().map(|name| name.parse().expect("valid")).collect()
+}
+
 /// A small film with every kind of entry.
 fn film() -> Contents {
     let main = Rendition { playlist: Some(segment(0, 0, 900, 0)), ..rendition("main", RenditionKind::Main) };
@@ -44,6 +48,7 @@ fn film() -> Contents {
         title: "big-buck-bunny".parse().expect("valid"),
         package: PackageId(0x1234_5678_9abc_def0),
         created: 1_700_000_000,
+        tags: tags(&["licence-2026", "vendor-acme"]),
         objects: vec![
             object("hls/main.m3u8", 900),
             object("hls/v720.m3u8", 700),
@@ -150,8 +155,8 @@ fn what_is_signed_opens_again() {
 #[test]
 fn the_format_on_disk_stands() {
     let bytes = index().sign(&key());
-    assert_eq!(bytes, include_bytes!("../../tests/golden/index-v1.bin"));
-    assert_eq!(dump(&bytes), include_str!("../../tests/golden/index-v1.txt"));
+    assert_eq!(bytes, include_bytes!("../../tests/golden/index-v2.bin"));
+    assert_eq!(dump(&bytes), include_str!("../../tests/golden/index-v2.txt"));
 }
 
 /// After a deliberate change of the format: `cargo test -p media -- --ignored golden_index`, then read the
@@ -161,8 +166,8 @@ fn the_format_on_disk_stands() {
 fn write_the_golden_index() {
     let bytes = index().sign(&key());
     let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    std::fs::write(golden.join("index-v1.bin"), &bytes).expect("written");
-    std::fs::write(golden.join("index-v1.txt"), dump(&bytes)).expect("written");
+    std::fs::write(golden.join("index-v2.bin"), &bytes).expect("written");
+    std::fs::write(golden.join("index-v2.txt"), dump(&bytes)).expect("written");
 }
 
 fn dump(bytes: &[u8]) -> String {
@@ -172,6 +177,7 @@ fn dump(bytes: &[u8]) -> String {
         format!("title {} package {} created {}", index.title, index.package, index.created),
         format!("groups.weir {} bytes", index.groups_len()),
     ];
+    lines.extend(index.tags.iter().map(|tag| format!("tag {tag}")));
     for (n, Object { path, len }) in index.objects.iter().enumerate() {
         lines.push(format!("object {n} {path} {len} bytes"));
     }
@@ -189,13 +195,15 @@ fn dump(bytes: &[u8]) -> String {
 #[test]
 fn contents_that_break_a_promise_are_refused() {
     type Break = fn(&mut Contents);
-    let rows: [(Break, &str); 20] = [
+    let rows: [(Break, &str); 22] = [
         (|c| c.renditions.clear(), "the first rendition, and only that, must be \"main\""),
         (|c| c.renditions.swap(0, 1), "the first rendition"),
         (|c| c.renditions[0].playlist = None, "the first rendition"),
         (|c| c.renditions[0].media = c.renditions[1].media.clone(), "the first rendition"),
         (|c| c.renditions[1].kind = RenditionKind::Main, "the first rendition"),
         (|c| c.renditions[2].id = c.renditions[1].id.clone(), "rendition v720 stands twice in the index"),
+        (|c| c.tags.swap(0, 1), "tag licence-2026 does not sort behind the tag before it"),
+        (|c| c.tags[0] = c.tags[1].clone(), "tag vendor-acme does not sort behind the tag before it"),
         (|c| c.objects[1].path = c.objects[0].path.clone(), "object \"hls/main.m3u8\" stands twice"),
         (|c| c.objects[0].path = String::new(), "object path \"\" must have 1 to 128 bytes"),
         (|c| c.objects[0].path = "x".repeat(129), "must have 1 to 128 bytes"),
@@ -243,6 +251,13 @@ fn more_than_may_be_written_is_refused() {
     let refused = Index::new(Contents { renditions: long, ..film() });
     assert!(matches!(refused, Err(IndexError::TooLong { len }) if len > MAX_INDEX_LEN), "{refused:?}");
 
+    let lettered = |count: u8| -> Vec<Tag> {
+        (0..count).map(|n| char::from(b'a' + n).to_string().parse().expect("valid")).collect()
+    };
+    assert!(Index::new(Contents { tags: lettered(16), ..film() }).is_ok());
+    let refused = Index::new(Contents { tags: lettered(17), ..film() });
+    assert_eq!(refused, Err(IndexError::TooMany { what: "tags", count: 17, max: 16 }));
+
     let objects = (0..=MAX_OBJECTS).map(|n| object(&n.to_string(), 1000)).collect();
     let refused = Index::new(Contents { objects, ..film() });
     assert_eq!(refused, Err(IndexError::TooMany { what: "objects", count: 65_536, max: 65_535 }));
@@ -262,7 +277,10 @@ fn envelopes_that_are_not_ours_are_refused() {
     assert!(open(&bytes).is_ok(), "the second trusted key signed it");
     assert_eq!(open(&[]), Err(IndexError::Magic));
     assert_eq!(with(0, b'w'), Err(IndexError::Magic));
-    assert_eq!(with(8, 2), Err(IndexError::Version(2)));
+    for other in [0, 1, 3] {
+        let refused = with(8, other).expect_err("another version").to_string();
+        assert_eq!(refused, format!("index format version {other} is not understood, only 2"));
+    }
     assert_eq!(open(&bytes[..9]), Err(IndexError::Truncated("version")));
     assert_eq!(open(&bytes[..17]), Err(IndexError::Truncated("key id")));
     assert_eq!(open(&bytes[..18 + 63]), Err(IndexError::Truncated("signature")));
@@ -295,9 +313,12 @@ fn signed_bodies_that_are_no_index_are_refused() {
     assert_eq!(open(&[body, b"xy"].concat()), Err(IndexError::Trailing(2)));
     assert_eq!(with(1, 0xff), Err(IndexError::NotText("title")));
     assert_eq!(with(1, b'B'), Err(IndexError::Name(NameError::Character { kind: "title", found: 'B' })));
-    // title 15, package 8, created 8, then the count of objects.
-    assert_eq!(with(32, 0xff), Err(IndexError::Truncated("objects")));
-    let renditions = 33 + film().objects.iter().map(|o| 9 + o.path.len()).sum::<usize>();
+    // title 15, package 8, created 8, then the count of tags; their names take 13 and 12 bytes.
+    assert_eq!(with(31, 17), Err(IndexError::TooMany { what: "tags", count: 17, max: 16 }));
+    assert_eq!(with(33, b'L'), Err(IndexError::Name(NameError::Character { kind: "tag", found: 'L' })));
+    assert_eq!(with(33, b'z'), Err(IndexError::TagOrder("vendor-acme".parse().expect("valid"))));
+    assert_eq!(with(58, 0xff), Err(IndexError::Truncated("objects")));
+    let renditions = 59 + film().objects.iter().map(|o| 9 + o.path.len()).sum::<usize>();
     assert_eq!(with(renditions, 129), Err(IndexError::TooMany { what: "renditions", count: 129, max: 128 }));
     let kind = renditions + 1 + 5;
     assert_eq!(with(kind, 7), Err(IndexError::Value { field: "rendition kind", value: 7 }));
@@ -340,8 +361,9 @@ fn any_contents() -> impl Strategy<Value = Contents> {
     let media = prop::collection::vec(any_segment(), 0..8);
     let parts = (kind, any::<u32>(), part(), part(), part(), media);
     let renditions = prop::collection::btree_map("[a-l][a-z0-9_-]{0,31}", parts, 0..5);
-    ("[a-z][a-z0-9_-]{0,63}", any::<u64>(), any::<u64>(), any_segment(), renditions).prop_map(
-        |(title, package, created, playlist, renditions)| {
+    let tags = prop::collection::btree_set("[a-z0-9][a-z0-9_-]{0,31}", 0..=MAX_TAGS);
+    ("[a-z][a-z0-9_-]{0,63}", any::<u64>(), any::<u64>(), tags, any_segment(), renditions).prop_map(
+        |(title, package, created, tags, playlist, renditions)| {
             let main = Rendition { playlist: Some(playlist), ..rendition("main", RenditionKind::Main) };
             let others =
                 renditions.into_iter().map(|(id, (kind, bandwidth, playlist, iframes, init, media))| {
@@ -351,6 +373,7 @@ fn any_contents() -> impl Strategy<Value = Contents> {
                 title: title.parse().expect("valid"),
                 package: PackageId(package),
                 created,
+                tags: tags.iter().map(|tag| tag.parse().expect("valid")).collect(),
                 objects: vec![object("a", 1 << 41), object("b/c", u64::MAX), object("B.C-d_e", 1 << 42)],
                 renditions: std::iter::once(main).chain(others).collect(),
             }

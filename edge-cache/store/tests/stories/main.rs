@@ -1,8 +1,9 @@
-//! Stories of the whole store: it is opened, used, broken and opened again.
+//! Stories of a store over a device that can be broken.
 
 mod crashes;
-mod devices;
+mod disks;
 mod faults;
 mod model;
+mod purges;
 mod support;
 mod tiers;

@@ -4,9 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use media::{Digest, GroupDigests, PackageId, Part, SegmentKey};
+use media::digest::group_range;
+use media::{Digest, GroupDigests, PackageId, Part, SegmentKey, Tag};
 use prometheus::Registry;
-use store::{ByteSize, Device, DiskConfig, MemoryDevice, SegmentBody, SegmentStore, StoreConfig, Stored};
+use store::{
+    ByteSize, Device, DiskConfig, FileName, Held, MemoryDevice, PurgeKind, Scope, SegmentBody, SegmentStore,
+    StoreConfig, Terms, Tier,
+};
 
 /// A segment whose bytes follow from its number, version and length.
 #[derive(Debug, Clone)]
@@ -14,6 +18,7 @@ pub(crate) struct Sample {
     pub(crate) key: SegmentKey,
     pub(crate) bytes: Bytes,
     pub(crate) digests: Arc<GroupDigests>,
+    pub(crate) tags: Arc<[Tag]>,
 }
 
 impl Sample {
@@ -21,7 +26,18 @@ impl Sample {
         let seed = u64::from(number) * 1_000_003 + u64::from(version) * 97 + len as u64;
         let bytes: Bytes =
             (0..len as u64).map(|at| ((at * 31 + seed * 17 + (at >> 8) * 7) % 251) as u8).collect();
-        Self { key: key(number), digests: Arc::new(GroupDigests::of(&bytes)), bytes }
+        let digests = Arc::new(GroupDigests::of(&bytes));
+        Self { key: key(number), digests, bytes, tags: Arc::default() }
+    }
+
+    /// The same of another title.
+    pub(crate) fn of_title(self, title: &str) -> Self {
+        let title = title.parse().expect("a title");
+        Self { key: SegmentKey { title, ..self.key }, ..self }
+    }
+
+    pub(crate) fn tagged(self, tag: &str) -> Self {
+        Self { tags: [tag.parse().expect("a tag")].into(), ..self }
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -32,24 +48,66 @@ impl Sample {
         self.digests.root()
     }
 
-    pub(crate) fn insert_into(&self, store: &SegmentStore) {
-        store.insert(&self.key, self.digests.clone(), SegmentBody::of(&self.bytes));
+    pub(crate) fn group(&self, group: u64) -> Bytes {
+        let range = group_range(self.len(), group);
+        self.bytes.slice(range.start as usize..range.end as usize)
     }
 
-    pub(crate) fn find(&self, store: &SegmentStore) -> Option<Stored> {
+    pub(crate) fn terms(&self, store: &SegmentStore) -> Terms {
+        Terms { born: store.epoch(), tags: self.tags.clone(), disk: true }
+    }
+
+    pub(crate) fn insert_into(&self, store: &SegmentStore) {
+        let body = SegmentBody::of(&self.bytes);
+        store.insert(&self.key, self.digests.clone(), body, &self.terms(store));
+    }
+
+    pub(crate) async fn purge_from(&self, store: &SegmentStore) {
+        store.purge(&Scope::Segment(self.key.clone()), PurgeKind::Hard).await;
+    }
+
+    /// Inserts some groups only.
+    pub(crate) fn insert_groups(&self, store: &SegmentStore, groups: &[u64]) {
+        let all = SegmentBody::of(&self.bytes);
+        let some = all.present().capacity();
+        let some = (0..some).map(|n| groups.contains(&n).then(|| all.group(n).cloned()).flatten());
+        let body = SegmentBody::partial(self.len(), some.collect()).expect("right sizes");
+        store.insert(&self.key, self.digests.clone(), body, &self.terms(store));
+    }
+
+    pub(crate) fn find(&self, store: &SegmentStore) -> Held {
         store.lookup(&self.key, self.len(), self.root())
+    }
+
+    /// Where the first group is.
+    pub(crate) fn tier(&self, store: &SegmentStore) -> Option<Tier> {
+        self.find(store).tier_of(0)
+    }
+
+    /// Reads what there is; a fault is a miss. Every byte that comes is right.
+    pub(crate) async fn groups(&self, store: &SegmentStore) -> Vec<u64> {
+        let held = self.find(store);
+        let mut read = Vec::new();
+        for group in 0..GroupDigests::of(&self.bytes).as_slice().len() as u64 {
+            if let Ok(Some(bytes)) = held.group(group).await {
+                assert_eq!(bytes, self.group(group), "a wrong byte of {}", self.key);
+                read.push(group);
+            }
+        }
+        read
     }
 
     /// Reads the whole segment from whichever tier has it. A fault is a miss.
     pub(crate) async fn read(&self, store: &SegmentStore) -> Option<Bytes> {
-        let body = match self.find(store)? {
-            Stored::Memory(body) => body,
-            Stored::Disk(object) => object.body().await.ok()?,
+        let body = match self.find(store) {
+            Held { memory: Some(body), .. } => body,
+            Held { disk: Some(object), .. } => object.body().await.ok()?,
+            Held { memory: None, disk: None } => return None,
         };
-        Some(body.groups().concat().into())
+        body.is_whole().then(|| body.groups().cloned().collect::<Vec<_>>().concat().into())
     }
 
-    /// The one promise: what the store gives is right. Says whether it gave anything.
+    /// The one promise: what the store gives is right. Says whether it gave the whole segment.
     pub(crate) async fn hit(&self, store: &SegmentStore) -> bool {
         let read = self.read(store).await;
         assert!(read.as_ref().is_none_or(|bytes| *bytes == self.bytes), "a wrong byte of {}", self.key);
@@ -68,13 +126,21 @@ pub(crate) fn disk_only(capacity: u64) -> StoreConfig {
 }
 
 pub(crate) fn with_disk(capacity: u64) -> StoreConfig {
-    let disk = DiskConfig {
+    StoreConfig { memory_bytes: ByteSize::mib(8), disk: vec![disk(capacity)], ..StoreConfig::default() }
+}
+
+/// Units of a page and slabs of 32 of them, so that a few small segments meet every boundary.
+pub(crate) fn disk(capacity: u64) -> DiskConfig {
+    DiskConfig {
         capacity_bytes: ByteSize::from(capacity),
+        unit_bytes: ByteSize::from(4096),
+        slab_bytes: ByteSize::from(32 * 4096),
         offline_for: Duration::from_secs(10),
         read_timeout: Duration::from_secs(1),
+        write_timeout: Duration::from_secs(10),
+        scrub_bytes_per_second: ByteSize::from(0),
         ..DiskConfig::default()
-    };
-    StoreConfig { memory_bytes: ByteSize::mib(8), disk: Some(disk), ..StoreConfig::default() }
+    }
 }
 
 /// An open store and what it counted.
@@ -84,13 +150,17 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) async fn over(device: &Arc<MemoryDevice>, config: &StoreConfig) -> Self {
-        Self::start(config, Some(device.clone())).await
+    /// A process that finds the device as one that was killed left it.
+    pub(crate) async fn over(device: &MemoryDevice, config: &StoreConfig) -> Self {
+        let node = Self::start(config, vec![Arc::new(device.after_kill())]).await;
+        // The log is told again in the background.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        node
     }
 
-    pub(crate) async fn start(config: &StoreConfig, device: Option<Arc<dyn Device>>) -> Self {
+    pub(crate) async fn start(config: &StoreConfig, devices: Vec<Arc<dyn Device>>) -> Self {
         let registry = Registry::new();
-        let store = SegmentStore::open(config, device, &registry).await.expect("opens");
+        let store = SegmentStore::open(config, devices, &registry).await.expect("opens");
         Self { store, registry }
     }
 
@@ -117,9 +187,29 @@ impl Node {
     pub(crate) fn recovered(&self, outcome: &str) -> u64 {
         self.metric("weir_store_recovered_total", outcome)
     }
+
+    /// Whether the (only) disk is in this mode.
+    pub(crate) fn is(&self, mode: &str) -> bool {
+        self.metric("weir_store_disk_mode", mode) == 1
+    }
+
+    /// Waits for a state, in virtual time, but not forever.
+    pub(crate) async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let end = tokio::time::Instant::now() + Duration::from_secs(600);
+        while !holds(self) {
+            assert!(tokio::time::Instant::now() < end, "{what} never came");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
 }
 
-/// What the files of a device take, in whole pages.
+/// Bytes of slabs on a device.
 pub(crate) fn footprint(device: &MemoryDevice) -> u64 {
-    device.files().iter().map(|(_, len)| len.next_multiple_of(4096)).sum()
+    let slabs = device.files().into_iter().filter(|(file, _)| matches!(file, FileName::Slab(_)));
+    slabs.map(|(_, len)| len).sum()
+}
+
+pub(crate) fn virtual_time<F: Future>(story: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("builds").block_on(story)
 }

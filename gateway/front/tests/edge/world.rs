@@ -78,8 +78,16 @@ impl World {
         let offer = Offer { source: Arc::clone(&source) as Arc<dyn Source>, price: Price::default() };
         let config = SourcingConfig { stall_timeout: Duration::from_secs(60), ..SourcingConfig::default() };
         let sources = Sources::new(config, vec![offer], &registry).expect("sources");
-        let store = SegmentStore::open(&StoreConfig::default(), None, &registry).await.expect("a store");
-        let engine = Engine::new(EngineConfig::default(), store, sources, vec![key.public()], &registry);
+        let store =
+            SegmentStore::open(&StoreConfig::default(), Vec::new(), &registry).await.expect("a store");
+        let engine = Engine::new(
+            EngineConfig::default(),
+            store,
+            sources,
+            vec![key.public()],
+            Arc::default(),
+            &registry,
+        );
         let (signer, clock) = (signer(), Arc::new(AtomicU64::new(NOW)));
         let (sink, lines) = mpsc::channel(choice.lines);
         let told = Arc::clone(&clock);
@@ -106,14 +114,24 @@ impl World {
 
     /// A token for `title` that lives for an hour.
     pub(crate) fn token_for(&self, title: &str) -> String {
+        self.token_of("session-1", title)
+    }
+
+    /// The same for another session.
+    pub(crate) fn token_of(&self, session: &str, title: &str) -> String {
         let claims = Claims {
             issuer: "weir".to_owned(),
-            session: "session-1".parse().expect("valid"),
+            session: session.parse().expect("valid"),
             title: title.parse().expect("valid"),
             issued: NOW - 10,
             expires: NOW + 3600,
         };
         self.signer.sign(&claims).expect("signs")
+    }
+
+    /// The URL path of a part of the film in a session.
+    pub(crate) fn path_of(&self, session: &str, part: &str) -> String {
+        format!("/p/{}/{FILM}/{part}", self.token_of(session, "bbb"))
     }
 
     /// The URL path of a part of the film.
@@ -225,6 +243,7 @@ fn film(key: &SigningKey, big: usize) -> (HashMap<&'static str, Bytes>, HashMap<
         title: "bbb".parse().expect("valid"),
         package: PackageId(255),
         created: NOW,
+        tags: Vec::new(),
         objects: objects
             .iter()
             .map(|(path, bytes)| Object { path: (*path).to_owned(), len: bytes.len() as u64 })

@@ -111,13 +111,13 @@ fn relative_paths_start_from_the_data_directory() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("gateway.toml");
     let text = format!(
-        "data_dir = 'data'\nready_file = '/run/weir/ready.json'\n{LEAST}\n[store.disk]\npath = 'cache'\n"
+        "data_dir = 'data'\nready_file = '/run/weir/ready.json'\n{LEAST}\n[[store.disk]]\npath = 'cache'\n"
     );
     std::fs::write(&file, text).expect("written");
     let config = Config::load(&file).expect("loads");
     let data = dir.path().join("data");
     assert_eq!(config.trust.token_keys, [data.join("keys/token.pub")]);
-    assert_eq!(config.store.disk.map(|disk| disk.path), Some(data.join("cache")));
+    assert_eq!(config.store.disk[0].path, data.join("cache"));
     assert_eq!(config.ready_file, Some(PathBuf::from("/run/weir/ready.json")));
     let SourceConfig::Directory(directory) = &config.source[0] else { panic!("a directory") };
     assert_eq!(directory.path, data.join("packages"));
@@ -153,9 +153,15 @@ fn example_with_everything() -> String {
 #[test]
 fn the_embedded_example_names_every_key_with_its_default() {
     let everything = parse(&example_with_everything());
-    let bare = parse(&LEAST.replace("[[source]]", "[store.disk]\n[shelf]\n[[source]]"));
-    assert_eq!(everything.front, bare.front);
-    assert_eq!(everything.admin, bare.admin);
+    let bare = parse(&LEAST.replace("[[source]]", "[[store.disk]]\n[shelf]\n[[source]]"));
+    // What has no default is there as an example.
+    let (mut front, mut admin) = (everything.front.clone(), everything.admin.clone());
+    assert!(front.overload.cdn.take().is_some() && admin.key_file.take().is_some());
+    assert_eq!((front, admin), (bare.front, bare.admin));
+    assert_eq!(
+        (&everything.takeover_socket, everything.takeover_timeout),
+        (&bare.takeover_socket, bare.takeover_timeout)
+    );
     assert_eq!(everything.store, bare.store);
     assert_eq!(everything.shelf, bare.shelf);
     assert_eq!(everything.engine, bare.engine);

@@ -64,6 +64,7 @@ impl Package {
             title: "bbb".parse().expect("a title"),
             package: PackageId(255),
             created: 1_700_000_000,
+            tags: Vec::new(),
             objects: objects.iter().map(object).collect(),
             renditions: vec![main, v720],
         };

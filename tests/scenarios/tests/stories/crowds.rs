@@ -106,7 +106,10 @@ fn the_last_viewer_who_leaves_early_ends_the_purchase() {
         assert!(at <= other.ended.max(one.ended) + Duration::from_millis(10), "cancelled at {at:?}, late");
         assert!(transfer.sent < last + 50_000, "{} bytes bought, {last} read", transfer.sent);
         assert_eq!(scene.node.metric("weir_engine_buffered_bytes"), 0);
-        assert_eq!(scene.node.store.usage().memory.objects, 0);
+        let next = scene.node.play("next", &scene.viewing()).await;
+        assert!(next.is_whole());
+        let (len, bought) = (ByteRange::len(scene.viewing().range), scene.world.media_bytes());
+        assert!(bought <= len + 50_000, "what had come was kept: {bought} bytes bought for {len}");
     });
 }
 

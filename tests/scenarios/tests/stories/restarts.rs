@@ -25,8 +25,9 @@ async fn everything(world: &World, node: &Node) -> Vec<(String, testkit::Played)
     join_all(plays).await
 }
 
-/// The first life: it ends after some time, without a flush, wherever fills and writes stand.
-fn killed(seed: u64, device: &Arc<MemoryDevice>) {
+/// The first life: it ends after some time, without a flush, wherever fills and writes stand. How many objects
+/// were on record by then.
+fn killed(seed: u64, device: &Arc<MemoryDevice>) -> u64 {
     let chance = Chance::new(seed).for_("kill");
     device.set_delay(Duration::from_millis(chance.for_("delay").below(60)));
     life(async {
@@ -35,7 +36,8 @@ fn killed(seed: u64, device: &Arc<MemoryDevice>) {
         let left = Duration::from_millis(chance.for_("after").between(20, 600));
         // Killed in the middle or just after the last byte; both happen.
         let _ = timeout(left, everything(&world, &node)).await;
-    });
+        node.metric("weir_store_disk_writes_total{outcome=\"written\"}")
+    })
 }
 
 /// The second life: how many of the objects were disk hits, and how many there are.
@@ -71,10 +73,9 @@ fn after_a_kill_what_was_written_is_a_hit_and_nothing_is_wrong() {
     let (none, some, all) = (Cell::new(0), Cell::new(0), Cell::new(0));
     story_in_lives("killed while filling", seeds(30, REGRESSIONS), |seed| {
         let device = Arc::new(MemoryDevice::new());
-        killed(seed, &device);
-        let written = device.files().len() as u64;
+        let written = killed(seed, &device);
         let (hits, objects) = reopened(seed, &device);
-        assert_eq!(hits, written, "every object whose write had finished");
+        assert!(hits >= written, "every object whose write had finished: {hits} of {written}");
         let counter = match hits {
             0 => &none,
             hits if hits < objects => &some,
@@ -95,7 +96,7 @@ fn a_torn_write_costs_its_own_object_only() {
             let half = world.package.media("v404", 0);
             assert!(node.play("before", &Viewing::whole(&half, &world.package)).await.is_whole());
             node.store.flush().await;
-            // The next write keeps its name and loses its end; nothing after it reaches the disk.
+            // The next write loses its end; nothing after it reaches the disk.
             device.tear_next_write(chance.below(300_000));
             device.stop_after(Some(1));
             let torn = world.package.media("v720", 1);
@@ -103,7 +104,6 @@ fn a_torn_write_costs_its_own_object_only() {
             node.store.flush().await;
         });
         device.stop_after(None);
-        assert_eq!(device.files().len(), 2, "the torn file is there");
         let (hits, _) = reopened(seed, &device);
         assert_eq!(hits, 1);
     });

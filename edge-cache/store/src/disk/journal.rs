@@ -1,0 +1,157 @@
+//! Brings the records of the index into the log, and begins a new log when the old one has grown long.
+//!
+//! One append at a time; whoever comes meanwhile finds its records taken along by the next (group commit). Units
+//! that were given up are released when the records that say so are in.
+//!
+//! A new log begins with everything that stands, said again in small steps between the records of what happens
+//! meanwhile. Until it says that it is complete, a start reads the old one first, so there is no moment at which
+//! a crash loses more than the records of the last append.
+
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use super::drive::Drive;
+use super::index::Index;
+use super::log::{self, FRAME_HEAD, HEADER_LEN};
+use crate::config::SyncPolicy;
+use crate::device::FileName;
+
+/// A log is worth replacing when it is so long, and so many times as long as when it was complete.
+const LEAST_REPLACED: u64 = 16 << 20;
+const GROWN: u64 = 3;
+/// Slots told again in one step: some 100 us of the index's lock.
+const STEP: u32 = 2048;
+
+pub(crate) struct Journal {
+    drive: Drive,
+    sync: SyncPolicy,
+    tail: tokio::sync::Mutex<Tail>,
+}
+
+/// Where the log ends.
+pub(crate) struct Tail {
+    generation: u64,
+    end: u64,
+    /// How long the log was when it had become complete; `None` while it is not.
+    complete: Option<u64>,
+    /// Older logs, which go when this one is complete.
+    older: Vec<u64>,
+    /// An append failed: what the log holds is not known any more.
+    broken: bool,
+}
+
+impl Tail {
+    /// The log that follows those a start has read. It does not exist yet.
+    pub(crate) fn after(logs: Vec<u64>) -> Self {
+        let generation = logs.iter().max().map_or(1, |newest| newest.saturating_add(1));
+        Self { generation, end: 0, complete: None, older: logs, broken: false }
+    }
+}
+
+impl Journal {
+    /// A journal that takes nothing until [`Journal::restart`].
+    pub(crate) fn new(drive: Drive, sync: SyncPolicy) -> Self {
+        let mut tail = Tail::after(Vec::new());
+        tail.broken = true;
+        Self { drive, sync, tail: tail.into() }
+    }
+
+    /// Takes nothing more until [`Journal::restart`].
+    pub(crate) async fn stop(&self) {
+        self.tail.lock().await.broken = true;
+    }
+
+    /// Whether an append failed, or the journal was stopped.
+    pub(crate) async fn is_broken(&self) -> bool {
+        self.tail.lock().await.broken
+    }
+
+    /// Goes on at another place, after a start or a return.
+    pub(crate) async fn restart(&self, tail: Tail) {
+        *self.tail.lock().await = tail;
+    }
+
+    /// Returns when everything that happened before the call is in the log; with `sync = "data"`, or if `sure`,
+    /// safe from a loss of power.
+    pub(crate) async fn flush(&self, index: &Mutex<Index>, sure: bool) -> io::Result<()> {
+        let mut tail = self.tail.lock().await;
+        self.append(&mut tail, index, sure).await
+    }
+
+    async fn append(&self, tail: &mut Tail, index: &Mutex<Index>, sure: bool) -> io::Result<()> {
+        if tail.broken {
+            return Err(io::Error::other("the log is broken off"));
+        }
+        let (records, limbo) = lock(index).take_pending();
+        let appended = self.write(tail, records, sure).await;
+        tail.broken = appended.is_err();
+        appended?;
+        lock(index).release(limbo);
+        Ok(())
+    }
+
+    async fn write(&self, tail: &mut Tail, records: Vec<u8>, sure: bool) -> io::Result<()> {
+        let file = FileName::Log(tail.generation);
+        if tail.end == 0 {
+            self.drive.write(file, 0, vec![log::header(tail.generation)]).await?;
+            tail.end = HEADER_LEN;
+        }
+        if !records.is_empty() {
+            let head = log::frame_head(tail.generation, tail.end, &records);
+            let len = (FRAME_HEAD + records.len()) as u64;
+            self.drive.write(file, tail.end, vec![head, Bytes::from(records)]).await?;
+            tail.end += len;
+        }
+        if sure || self.sync == SyncPolicy::Data {
+            self.drive.sync(file).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the log has grown so long that a new one is worth its while.
+    pub(crate) async fn is_long(&self) -> bool {
+        let tail = self.tail.lock().await;
+        tail.complete.is_some_and(|complete| tail.end > LEAST_REPLACED.max(complete.saturating_mul(GROWN)))
+    }
+
+    /// Whether the log still lacks what stood when it was begun.
+    pub(crate) async fn is_incomplete(&self) -> bool {
+        self.tail.lock().await.complete.is_none()
+    }
+
+    /// Begins a new log behind the present one, which stays until the new one is complete. Nobody appends to the
+    /// new one before its names are pending.
+    pub(crate) async fn replace(&self, index: &Mutex<Index>) -> io::Result<()> {
+        let mut tail = self.tail.lock().await;
+        self.append(&mut tail, index, false).await?;
+        lock(index).retell();
+        let mut logs = std::mem::take(&mut tail.older);
+        logs.push(tail.generation);
+        *tail = Tail::after(logs);
+        Ok(())
+    }
+
+    /// Says every object that stands again, step by step, and removes the older logs.
+    pub(crate) async fn retell(&self, index: &Mutex<Index>) -> io::Result<()> {
+        let mut next = Some(0);
+        while let Some(from) = next {
+            next = lock(index).retell_objects(from, STEP);
+            self.flush(index, false).await?;
+            tokio::task::yield_now().await;
+        }
+        lock(index).end_retelling();
+        let mut tail = self.tail.lock().await;
+        self.append(&mut tail, index, true).await?;
+        tail.complete = Some(tail.end);
+        for generation in std::mem::take(&mut tail.older) {
+            self.drive.resize(FileName::Log(generation), 0).await?;
+        }
+        Ok(())
+    }
+}
+
+fn lock(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
+    index.lock().unwrap_or_else(PoisonError::into_inner)
+}
