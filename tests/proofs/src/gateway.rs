@@ -36,10 +36,29 @@ pub(crate) struct Setup {
 /// The disk tier.
 #[derive(Debug, Clone)]
 pub(crate) struct Disk {
-    pub(crate) folder: PathBuf,
-    pub(crate) capacity: &'static str,
-    /// More lines of its table.
-    pub(crate) more: &'static str,
+    folder: PathBuf,
+    /// The other lines of its table.
+    table: String,
+}
+
+impl Disk {
+    /// So much in this folder, in files that suit a small tier.
+    pub(crate) fn new(folder: &Path, capacity: &str) -> Self {
+        let table = format!("capacity_bytes = \"{capacity}\"\nslab_bytes = \"4MiB\"\n");
+        Self { folder: folder.to_owned(), table }
+    }
+
+    /// The same with one more key.
+    pub(crate) fn with(mut self, key: &str, value: &str) -> Self {
+        let _ = writeln!(self.table, "{key} = \"{value}\"");
+        self
+    }
+
+    /// A large tier of small things.
+    pub(crate) fn of_small_things(folder: &Path, capacity: &str) -> Self {
+        let table = format!("capacity_bytes = \"{capacity}\"\nunit_bytes = \"4KiB\"\n");
+        Self { folder: folder.to_owned(), table }
+    }
 }
 
 impl Default for Setup {
@@ -50,9 +69,8 @@ impl Default for Setup {
 
 impl Setup {
     /// A disk tier in this folder and no memory tier, so that every hit is a read of the disk.
-    pub(crate) fn disk_only(folder: &Path, capacity: &'static str) -> Self {
-        let disk = Some(Disk { folder: folder.to_owned(), capacity, more: "" });
-        Self { memory: "0", disk, ..Self::default() }
+    pub(crate) fn disk_only(disk: Disk) -> Self {
+        Self { memory: "0", disk: Some(disk), ..Self::default() }
     }
 }
 
@@ -169,16 +187,20 @@ impl Node {
         let Self { viewer, admin, setup, .. } = self;
         let Setup { memory, front, engine, sourcing, breaker, .. } = setup;
         let mut text = format!(
-            "ready_file = \"ready.json\"\nlog.filter = \"warn\"\naccess_log = {{ to = \"file\", path = \"access.log\" }}\n\
+            "ready_file = \"ready.json\"\npid_file = \"gateway.pid\"\nlog.filter = \"warn\"\naccess_log = {{ to = \"file\", path = \"access.log\" }}\n\
              [trust]\ntoken_keys = [\"keys/token.pub\"]\nindex_keys = [\"keys/index.pub\"]\n\
              [front]\nplain = [\"{viewer}\"]\n{front}\n[admin]\nlisten = \"{admin}\"\n[shelf]\n\
              [engine]\n{engine}\n[sourcing]\n{sourcing}\n[sourcing.breaker]\n{breaker}\n\
              [store]\nmemory_bytes = \"{memory}\"\n"
         );
-        if let Some(Disk { folder, capacity, more }) = &setup.disk {
-            let folder = folder.display();
-            let _ =
-                write!(text, "[store.disk]\npath = \"{folder}\"\ncapacity_bytes = \"{capacity}\"\n{more}\n");
+        if let Some(Disk { folder, table }) = &setup.disk {
+            let _ = write!(
+                text,
+                "[[store.disk]]
+path = \"{}\"
+{table}",
+                folder.display()
+            );
         }
         for (n, origin) in self.origins.iter().enumerate() {
             let _ = write!(

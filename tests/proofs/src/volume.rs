@@ -2,9 +2,14 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use crate::clock::until;
 use crate::failure::{Context, Outcome};
 use crate::gateway::run;
+
+/// How long a killed process may still hold files.
+const RELEASE: Duration = Duration::from_secs(10);
 
 /// A mounted file system; it is unmounted with its value.
 #[derive(Debug)]
@@ -45,7 +50,6 @@ impl Volume {
 
     async fn mount(&self) -> Outcome {
         let image = self.image.as_ref().doing("an image to mount")?.display().to_string();
-        // The same file system may still stand, dead, under whoever has not let go of it.
         run("mount", &["-o", "loop,nouuid", &image, &self.path.display().to_string()]).await.map(drop)
     }
 
@@ -57,7 +61,25 @@ impl Volume {
 
     /// The power comes back: the file system repairs itself as it does at every mount after a crash.
     pub(crate) async fn restore_power(&self) -> Outcome {
-        run("umount", &["-l", &self.path.display().to_string()]).await?;
+        let path = self.path.display().to_string();
+        // The kernel lets go of a killed process's files a moment after the process.
+        until("the dead file system is let go of", RELEASE, async || run("umount", &[&path]).await.ok())
+            .await?;
         self.mount().await
+    }
+
+    /// Somebody mends the disk under a gateway that runs. Returns whether the gateway had let go of it; otherwise
+    /// the dead file system stays where it is, out of sight, and a copy of the disk comes in its place.
+    pub(crate) async fn mend(&mut self) -> Outcome<bool> {
+        let path = self.path.display().to_string();
+        if run("umount", &[&path]).await.is_ok() {
+            return self.mount().await.map(|()| true);
+        }
+        run("umount", &["-l", &path]).await?;
+        let image = self.image.as_ref().doing("an image to mount")?;
+        let copy = image.with_extension("copy");
+        fs::copy(image, &copy).doing(copy.display())?;
+        self.image = Some(copy);
+        self.mount().await.map(|()| false)
     }
 }

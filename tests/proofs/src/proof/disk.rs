@@ -2,6 +2,7 @@
 //! alone within a second and comes back by itself.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use testkit::{Behaviour, Script};
@@ -25,7 +26,7 @@ const COUNT: usize = 60;
 const HOT: usize = 4;
 /// What the machine's scheduler may add to a percentile.
 const NOISE: Duration = Duration::from_millis(20);
-const PAUSED: &str = "weir_store_disk_paused";
+const ONLINE: (&str, &str) = ("weir_store_disk_mode", "mode=\"online\"");
 
 pub(super) async fn run(stage: &Stage, facts: &mut Facts) -> Outcome {
     full(stage, facts).await?;
@@ -36,8 +37,8 @@ fn honest() -> Script {
     Script::new(|_, _| Behaviour { rate: u64::MAX, ..Behaviour::default() })
 }
 
-fn setup(folder: std::path::PathBuf) -> Setup {
-    let disk = Some(Disk { folder, capacity: "16MiB", more: "offline_for = \"1s\"" });
+fn setup(folder: &Path) -> Setup {
+    let disk = Some(Disk::new(folder, "16MiB").with("offline_for", "1s"));
     // Memory holds a few segments, so that the disk is asked for the rest.
     Setup { memory: "4MiB", disk, ..Setup::default() }
 }
@@ -49,7 +50,7 @@ async fn full(stage: &Stage, facts: &mut Facts) -> Outcome {
     };
     let film = Film::of_segments(stage.seed, vec![SEGMENT; COUNT])?;
     let origin = Origin::start("origin", stage.seed, &film.package, honest()).await?;
-    let setup = setup(volume.path.join("tier"));
+    let setup = setup(&volume.path.join("tier"));
     let mut node = Node::start(&stage.gateway, &stage.home, &film, &[&origin], setup).await?;
     let ballast = volume.path.join("ballast");
     // It ends where the space does.
@@ -66,13 +67,13 @@ async fn full(stage: &Stage, facts: &mut Facts) -> Outcome {
 }
 
 async fn failing(stage: &Stage, facts: &mut Facts) -> Outcome {
-    let Some(volume) = Volume::xfs(&stage.home.join("failing"), 512 << 20).await? else {
+    let Some(mut volume) = Volume::xfs(&stage.home.join("failing"), 512 << 20).await? else {
         facts.note("left out", "a failing disk: it takes root, a loop device and xfsprogs");
         return Ok(());
     };
     let film = Film::of_segments(stage.seed, vec![SEGMENT; COUNT])?;
     let origin = Origin::start("origin", stage.seed, &film.package, honest()).await?;
-    let setup = setup(volume.path.join("tier"));
+    let setup = setup(&volume.path.join("tier"));
     let mut node = Node::start(&stage.gateway, &stage.home, &film, &[&origin], setup).await?;
     let segments = film.segments();
     let (hot, cold) = segments.split_at(HOT);
@@ -85,7 +86,7 @@ async fn failing(stage: &Stage, facts: &mut Facts) -> Outcome {
     let failed = Instant::now();
     let reading = read_on(&node, cold);
     let offline = until("the tier is offline", Duration::from_secs(10), async || {
-        (node.metrics().await.ok()?.sum(PAUSED).ok()? > 0).then(|| failed.elapsed())
+        (node.metrics().await.ok()?.of(ONLINE.0, ONLINE.1).ok()? == 0).then(|| failed.elapsed())
     });
     let offline = offline.await?;
     facts.add(offline <= Duration::from_secs(1), "a failing disk: offline after", ms(offline));
@@ -96,7 +97,8 @@ async fn failing(stage: &Stage, facts: &mut Facts) -> Outcome {
     let (usual, meanwhile) = (percentile(&before, 99), percentile(&during, 99));
     let figure = format!("{}; before: {}", spread(&during), spread(&before));
     facts.add(meanwhile <= usual * 2 + NOISE, "a failing disk: memory hits meanwhile", figure);
-    volume.restore_power().await?;
+    let free = volume.mend().await?;
+    facts.note("the failed file system could be unmounted under the gateway", free);
     returns(facts, &node, &film, "a failing disk").await?;
     node.stop().await
 }
@@ -135,7 +137,7 @@ async fn returns(facts: &mut Facts, node: &Node, film: &Film, name: &str) -> Out
         fetch_all(&node.viewer, &film.pieces, VIEWERS).await;
         let metrics = node.metrics().await.ok()?;
         let stored = metrics.of(written.0, written.1).ok()? > before;
-        (stored && metrics.sum(PAUSED).ok()? == 0).then(|| begun.elapsed())
+        (stored && metrics.of(ONLINE.0, ONLINE.1).ok()? == 1).then(|| begun.elapsed())
     });
     let back = back.await;
     let figure = back.as_ref().map_or_else(ToString::to_string, |time| ms(*time));

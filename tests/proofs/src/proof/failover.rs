@@ -32,7 +32,7 @@ const WAYS: [Way; 3] = [
 ];
 
 pub(super) async fn run(stage: &Stage, facts: &mut Facts) -> Outcome {
-    let step = stage.pick(14, 1);
+    let step = stage.pick(24, 1);
     let points: Vec<u64> = (1..100).step_by(step).collect();
     // One segment for each way and point, and as many that are delivered without a fault, to compare with.
     let count = points.len() * (WAYS.len() + 1);

@@ -96,7 +96,7 @@ fn shape(seed: u64) -> Shape {
 fn setup(cache: &Path) -> Setup {
     Setup {
         memory: "4MiB",
-        disk: Some(Disk { folder: cache.to_owned(), capacity: "16MiB", more: "offline_for = \"500ms\"" }),
+        disk: Some(Disk::new(cache, "16MiB").with("offline_for", "500ms")),
         engine: "fill_deadline = \"5s\"\nindex_miss_for = \"100ms\"",
         sourcing: "first_byte_timeout = \"300ms\"\nstall_timeout = \"300ms\"\nretry_pause = \"10ms\"",
         // Sources return soon, so that they can do wrong again.

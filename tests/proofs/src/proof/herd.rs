@@ -26,7 +26,7 @@ const NEAR: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(5
 const CACHE_SPEED: u32 = 10;
 
 pub(super) async fn run(stage: &Stage, facts: &mut Facts) -> Outcome {
-    let seconds = stage.pick(3, FILL_SECONDS);
+    let seconds = stage.pick(2, FILL_SECONDS);
     let film = Film::of_segments(stage.seed, vec![1_000, SEGMENT, SEGMENT])?;
     let rate = u64::from(SEGMENT) / seconds;
     let script = Script::new(move |_, _| Behaviour { rate, ..Behaviour::default() });

@@ -10,7 +10,7 @@ use crate::Stage;
 use crate::facts::Facts;
 use crate::failure::Outcome;
 use crate::film::{Film, Piece, lengths};
-use crate::gateway::{Node, Setup};
+use crate::gateway::{Disk, Node, Setup};
 use crate::origin::Origin;
 use crate::viewer::{Seen, Tally, Viewer, Wish, fetch_all};
 
@@ -28,7 +28,7 @@ pub(super) async fn run(stage: &Stage, facts: &mut Facts) -> Outcome {
     let count = rounds * (STORED + FILLING);
     let film = Film::of_segments(stage.seed, lengths(stage.seed, count as u64, 1_000, 120_000))?;
     let origin = Origin::start("origin", stage.seed, &film.package, at_rate(u64::MAX)).await?;
-    let setup = Setup::disk_only(&stage.home.join("cache"), "256MiB");
+    let setup = Setup::disk_only(Disk::new(&stage.home.join("cache"), "256MiB"));
     let mut node = Node::start(&stage.gateway, &stage.home, &film, &[&origin], setup).await?;
     let segments = film.segments();
     let chance = Chance::new(stage.seed).for_("kill");

@@ -45,7 +45,7 @@ pub(super) async fn run(stage: &Stage, facts: &mut Facts) -> Outcome {
         idlers.push(viewer);
     }
     let with_idle = resident(&node)?;
-    let reading = stage.pick(Duration::from_secs(6), READING);
+    let reading = stage.pick(Duration::from_secs(4), READING);
     let readers: Vec<_> = film.segments().into_iter().map(|piece| read(&node, piece, reading)).collect();
     let (mut most, mut tally) = (with_idle, Tally::default());
     while readers.iter().any(|reader| !reader.is_finished()) {
@@ -96,7 +96,7 @@ fn need_files(connections: usize) -> Outcome {
 fn setup(stage: &Stage) -> Setup {
     Setup {
         memory: "128MiB",
-        disk: Some(Disk { folder: stage.home.join("cache"), capacity: "4GiB", more: "" }),
+        disk: Some(Disk::new(&stage.home.join("cache"), "4GiB").with("write_queue", "32MiB")),
         front: "max_connections = 12000\nhttp1_buffer_bytes = 16384\nidle_timeout = \"10m\"\nheader_timeout = \"10m\"\nwrite_timeout = \"2m\"",
         engine: "fill_buffer_bytes = \"64MiB\"\nindex_cache_bytes = \"8MiB\"\ndigest_cache_bytes = \"8MiB\"\nmax_waiting_fills = 2048\nadmission_wait = \"20s\"\nfill_deadline = \"120s\"",
         ..Setup::default()

@@ -11,6 +11,7 @@ mod overload;
 mod power;
 mod purge;
 mod range;
+mod restart;
 mod upgrade;
 
 use clap::ValueEnum;
@@ -46,6 +47,8 @@ pub(crate) enum Proof {
     Overload,
     /// A new process takes over under hundreds of downloads, and nobody notices
     Upgrade,
+    /// A million objects on disk: two seconds from start to the first hit, a hundred bytes of memory each
+    Restart,
 }
 
 impl Proof {
@@ -63,6 +66,7 @@ impl Proof {
             Self::Purge => "purge",
             Self::Overload => "overload",
             Self::Upgrade => "upgrade",
+            Self::Restart => "restart",
         }
     }
 
@@ -86,6 +90,7 @@ impl Proof {
             Self::Purge => purge::run(stage, facts).await,
             Self::Overload => overload::run(stage, facts).await,
             Self::Upgrade => upgrade::run(stage, facts).await,
+            Self::Restart => restart::run(stage, facts).await,
         }
     }
 }

@@ -27,8 +27,8 @@ pub(super) async fn run(stage: &Stage, facts: &mut Facts) -> Outcome {
     let film = Film::of_segments(stage.seed, lengths(stage.seed, count, 1_000, 250_000))?;
     let fast = Script::new(|_, _| Behaviour { rate: u64::MAX, ..Behaviour::default() });
     let origin = Origin::start("origin", stage.seed, &film.package, fast).await?;
-    let disk = Some(Disk { folder: volume.path.join("tier"), capacity: "256MiB", more: "sync = \"data\"" });
-    let setup = Setup { memory: "0", disk, ..Setup::default() };
+    let disk = Disk::new(&volume.path.join("tier"), "256MiB").with("sync", "data");
+    let setup = Setup::disk_only(disk);
     let mut node = Node::start(&stage.gateway, &stage.home, &film, &[&origin], setup).await?;
 
     let (mut stored, mut hits, mut of, mut seen) = (Vec::<Piece>::new(), 0, 0, Tally::default());

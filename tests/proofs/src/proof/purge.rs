@@ -22,7 +22,7 @@ const SLOW: u64 = 200_000;
 pub(super) async fn run(stage: &Stage, facts: &mut Facts) -> Outcome {
     let film = Film::of_segments(stage.seed, lengths(stage.seed, 40, 50_000, 200_000))?;
     let origin = Origin::start("origin", stage.seed, &film.package, at_rate(u64::MAX)).await?;
-    let disk = Some(Disk { folder: stage.home.join("cache"), capacity: "64MiB", more: "" });
+    let disk = Some(Disk::new(&stage.home.join("cache"), "64MiB"));
     let setup = Setup { disk, ..Setup::default() };
     let mut node = Node::start(&stage.gateway, &stage.home, &film, &[&origin], setup).await?;
     fetch_all(&node.viewer, &film.pieces, VIEWERS).await;

@@ -20,7 +20,7 @@ pub(super) async fn run(stage: &Stage, facts: &mut Facts) -> Outcome {
     let film = Film::of_segments(stage.seed, vec![SEGMENT])?;
     let script = Script::new(|_, _| Behaviour { rate: 100_000_000, ..Behaviour::default() });
     let origin = Origin::start("origin", stage.seed, &film.package, script).await?;
-    let disk = Some(Disk { folder: stage.home.join("cache"), capacity: "64MiB", more: "" });
+    let disk = Some(Disk::new(&stage.home.join("cache"), "64MiB"));
     let setup = Setup { disk, ..Setup::default() };
     let mut node = Node::start(&stage.gateway, &stage.home, &film, &[&origin], setup).await?;
     let segments = film.segments();

@@ -26,14 +26,14 @@ pub(super) async fn run(stage: &Stage, facts: &mut Facts) -> Outcome {
     let film = Film::of_segments(stage.seed, vec![SEGMENT; SEGMENTS])?;
     let script = Script::new(|_, _| Behaviour { rate: u64::MAX, ..Behaviour::default() });
     let origin = Origin::start("origin", stage.seed, &film.package, script).await?;
-    let disk = Some(Disk { folder: stage.home.join("cache"), capacity: "64MiB", more: "" });
+    let disk = Some(Disk::new(&stage.home.join("cache"), "64MiB"));
     let setup = Setup { disk, ..Setup::default() };
     let mut node = Node::start(&stage.gateway, &stage.home, &film, &[&origin], setup).await?;
     fetch_all(&node.viewer, &film.pieces, 4).await;
     node.settle().await?;
 
     let downloads = stage.pick(100, 500);
-    let over = stage.pick(Duration::from_secs(3), Duration::from_secs(12));
+    let over = stage.pick(Duration::from_secs(2), Duration::from_secs(12));
     for reload in [false, true] {
         let name = if reload { "reload" } else { "upgrade" };
         let stop = Arc::new(AtomicBool::new(false));
