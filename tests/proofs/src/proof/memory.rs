@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::Stage;
+use crate::clock::until;
 use crate::facts::Facts;
 use crate::failure::{Context, Failure, Outcome};
 use crate::film::{Film, Piece};
@@ -21,6 +22,7 @@ const SEGMENT: u32 = 1 << 20;
 const TIER: u64 = 128 * MIB;
 const FILLS: u64 = 64 * MIB;
 const CACHES: u64 = 16 * MIB;
+const QUEUE: u64 = 32 * MIB;
 const BUFFER: u64 = 16 * 1024;
 /// An idle connection holds no buffer of ours; this is its bookkeeping, TLS aside.
 const CONNECTION: u64 = 8 * 1024;
@@ -44,6 +46,12 @@ pub(super) async fn run(stage: &Stage, facts: &mut Facts) -> Outcome {
         viewer.connect().await.doing("an idle connection")?;
         idlers.push(viewer);
     }
+    let all = idle as u64;
+    let open = until("the gateway has all idle connections", Duration::from_secs(30), async || {
+        let open = node.metrics().await.ok()?.sum("weir_front_connections").ok()?;
+        (open >= all).then_some(open)
+    });
+    facts.note("connections open", open.await?);
     let with_idle = resident(&node)?;
     let reading = stage.pick(Duration::from_secs(4), READING);
     let readers: Vec<_> = film.segments().into_iter().map(|piece| read(&node, piece, reading)).collect();
@@ -55,18 +63,20 @@ pub(super) async fn run(stage: &Stage, facts: &mut Facts) -> Outcome {
     for (piece, reader) in film.segments().iter().zip(readers) {
         tally.count(&Wish::whole(piece), &reader.await.doing("a reader")?);
     }
-    let budget = start + TIER + FILLS + CACHES + slow as u64 * BUFFER + (idle + slow) as u64 * CONNECTION;
+    let budget =
+        start + TIER + FILLS + CACHES + QUEUE + slow as u64 * BUFFER + (idle + slow) as u64 * CONNECTION;
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / MIB as f64);
     facts.note("resident at the start", mib(start));
     facts.note(&format!("with {idle} idle connections"), mib(with_idle));
     let figure = format!(
-        "{} of {}: start {}, tier {}, fills {}, caches {}, {slow} x 16 KiB to write, {} x 8 KiB of connections",
+        "{} of {}: start {}, tier {}, fills {}, caches {}, queue {}, {slow} x 16 KiB to write, {} x 8 KiB of connections",
         mib(most),
         mib(budget),
         mib(start),
         mib(TIER),
         mib(FILLS),
         mib(CACHES),
+        mib(QUEUE),
         idle + slow
     );
     let name =
@@ -97,7 +107,7 @@ fn setup(stage: &Stage) -> Setup {
     Setup {
         memory: "128MiB",
         disk: Some(Disk::new(&stage.home.join("cache"), "4GiB").with("write_queue", "32MiB")),
-        front: "max_connections = 12000\nhttp1_buffer_bytes = 16384\nidle_timeout = \"10m\"\nheader_timeout = \"10m\"\nwrite_timeout = \"2m\"",
+        front: "max_connections = 12000\nmax_connections_per_address = 0\nhttp1_buffer_bytes = 16384\nidle_timeout = \"10m\"\nheader_timeout = \"10m\"\nwrite_timeout = \"2m\"",
         engine: "fill_buffer_bytes = \"64MiB\"\nindex_cache_bytes = \"8MiB\"\ndigest_cache_bytes = \"8MiB\"\nmax_waiting_fills = 2048\nadmission_wait = \"20s\"\nfill_deadline = \"120s\"",
         ..Setup::default()
     }

@@ -70,7 +70,8 @@ fn harm(device: &MemoryDevice, chance: Chance) {
     let fault = chance.for_("is-over").happens(40);
     let some = |kind| (!fault).then_some(kind);
     let files = device.files();
-    let (file, len) = files[chance.for_("file").below(files.len() as u64) as usize];
+    let file = files.get(chance.for_("file").below(files.len() as u64) as usize).copied();
+    let Some((file, len)) = file else { return };
     let at = |name: &str| chance.for_(name).below(len);
     match chance.for_("which").below(12) {
         0 => device.fail_reads(some(ErrorKind::Other)),
