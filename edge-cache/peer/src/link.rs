@@ -58,6 +58,9 @@ pub enum BindError {
 pub struct Link {
     endpoint: Endpoint,
     address: SocketAddr,
+    socket_buffer: usize,
+    server: Arc<Server>,
+    server_config: ServerConfig,
     sources: Vec<Arc<PeerSource>>,
     /// Ended with the link.
     _keepers: JoinSet<()>,
@@ -87,12 +90,13 @@ impl Link {
         if !problems.is_empty() {
             return Err(BindError::Config(problems));
         }
-        let metrics = Arc::new(Metrics::register(registry)?);
         let transport = Arc::new(transport(config)?);
         let accepted = neighbours.iter().map(|neighbour| neighbour.fingerprint).collect();
         let server_config = server_config(config, identity, accepted, &transport)?;
-        let (endpoint, address) =
-            endpoint(config, listen, server_config).map_err(|error| BindError::Socket(listen, error))?;
+        let (endpoint, address) = endpoint(config, listen, server_config.clone())
+            .map_err(|error| BindError::Socket(listen, error))?;
+        // After the socket: a link that found it taken can be tried again.
+        let metrics = Arc::new(Metrics::register(registry)?);
         let mut keepers = JoinSet::new();
         let mut sources = Vec::with_capacity(neighbours.len());
         for neighbour in neighbours {
@@ -112,8 +116,9 @@ impl Link {
             sources.push(Arc::new(PeerSource::new(id, slots, Arc::clone(&metrics))));
         }
         let server = Arc::new(Server::new(config, store, Arc::clone(&metrics), gate));
-        tokio::spawn(server::accept(endpoint.clone(), server));
-        Ok(Self { endpoint, address, sources, _keepers: keepers })
+        tokio::spawn(server::accept(endpoint.clone(), Arc::clone(&server)));
+        let socket_buffer = socket_buffer(config);
+        Ok(Self { endpoint, address, socket_buffer, server, server_config, sources, _keepers: keepers })
     }
 
     /// Where the link listens; with port 0 asked for, the port that was given.
@@ -126,6 +131,35 @@ impl Link {
     #[must_use]
     pub fn sources(&self) -> &[Arc<PeerSource>] {
         &self.sources
+    }
+
+    /// Leaves the port to another process: neighbours that hold connections to us hear goodbye and come back to
+    /// whoever is there then. Our own connections to them go on from another port.
+    ///
+    /// # Errors
+    /// The system's, when there is no other socket; the port is then still ours.
+    pub async fn step_aside(&self) -> io::Result<()> {
+        self.endpoint.set_server_config(None);
+        self.server.dismiss();
+        // Nothing tells when a datagram has left; late is no more than a silence that times out.
+        tokio::time::sleep(GOODBYE).await;
+        let mut elsewhere = self.address;
+        elsewhere.set_port(0);
+        // Twice, because the endpoint keeps the last socket open until something arrives on the new one.
+        for _ in 0..2 {
+            self.endpoint.rebind(socket(self.socket_buffer, elsewhere)?.into())?;
+        }
+        Ok(())
+    }
+
+    /// Takes the port back after [`Link::step_aside`].
+    ///
+    /// # Errors
+    /// The system's, while another process holds the port.
+    pub fn come_back(&self) -> io::Result<()> {
+        self.endpoint.rebind(socket(self.socket_buffer, self.address)?.into())?;
+        self.endpoint.set_server_config(Some(self.server_config.clone()));
+        Ok(())
     }
 
     /// Takes no new connections, tells every neighbour goodbye, and waits until they heard it, at most for
@@ -143,6 +177,22 @@ impl Drop for Link {
     fn drop(&mut self) {
         self.endpoint.close(VarInt::from_u32(0), b"closing");
     }
+}
+
+/// How long goodbyes may take to leave the socket.
+const GOODBYE: Duration = Duration::from_millis(50);
+
+fn socket_buffer(config: &LinkConfig) -> usize {
+    usize::try_from(config.socket_buffer.bytes()).unwrap_or(usize::MAX)
+}
+
+fn socket(buffer: usize, listen: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, Some(Protocol::UDP))?;
+    // The kernel gives what its limits allow; less is slower, not wrong.
+    socket.set_recv_buffer_size(buffer)?;
+    socket.set_send_buffer_size(buffer)?;
+    socket.bind(&listen.into())?;
+    Ok(socket)
 }
 
 fn refused(error: impl fmt::Display) -> BindError {
@@ -202,12 +252,7 @@ fn endpoint(
     listen: SocketAddr,
     server: ServerConfig,
 ) -> io::Result<(Endpoint, SocketAddr)> {
-    let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, Some(Protocol::UDP))?;
-    // The kernel gives what its limits allow; less is slower, not wrong.
-    let buffer = usize::try_from(config.socket_buffer.bytes()).unwrap_or(usize::MAX);
-    socket.set_recv_buffer_size(buffer)?;
-    socket.set_send_buffer_size(buffer)?;
-    socket.bind(&listen.into())?;
+    let socket = socket(socket_buffer(config), listen)?;
     let endpoint =
         Endpoint::new(EndpointConfig::default(), Some(server), socket.into(), Arc::new(TokioRuntime))?;
     let address = endpoint.local_addr()?;

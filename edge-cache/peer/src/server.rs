@@ -10,7 +10,7 @@ use media::GroupDigests;
 use prometheus::IntCounter;
 use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream, VarInt};
 use store::{Held, ReadFault, SegmentStore};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
 use crate::config::LinkConfig;
@@ -33,6 +33,7 @@ pub(crate) struct Server {
     stall_timeout: Duration,
     metrics: Arc<Metrics>,
     gate: Gate,
+    dismissed: Notify,
 }
 
 /// Whether uploads are allowed now: a node that is loaded serves its own viewers first.
@@ -55,7 +56,13 @@ impl Server {
             stall_timeout: config.upload_stall_timeout,
             metrics,
             gate,
+            dismissed: Notify::new(),
         }
+    }
+
+    /// Says goodbye to every neighbour that holds a connection to us. New ones may come.
+    pub(crate) fn dismiss(&self) {
+        self.dismissed.notify_waiters();
     }
 }
 
@@ -95,7 +102,13 @@ async fn connection(incoming: Incoming, server: Arc<Server>) {
 
 /// Serves each stream in its own task; the transport allows no more of them than configured.
 async fn streams(connection: &Connection, server: &Arc<Server>) {
-    while let Ok((send, recv)) = connection.accept_bi().await {
+    loop {
+        let asked = tokio::select! {
+            biased;
+            () = server.dismissed.notified() => return connection.close(VarInt::from_u32(0), b"moving"),
+            asked = connection.accept_bi() => asked,
+        };
+        let Ok((send, recv)) = asked else { return };
         let server = Arc::clone(server);
         tokio::spawn(async move {
             let outcome = serve(&server, send, recv).await;

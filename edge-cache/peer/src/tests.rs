@@ -67,7 +67,7 @@ fn keep(store: &SegmentStore, number: u32, bytes: &Bytes) {
 
 /// A node that holds segments, and one that knows it as its only neighbour.
 struct Pair {
-    _provider: Link,
+    provider: Link,
     reader: Link,
     registry: Registry,
 }
@@ -86,7 +86,7 @@ impl Pair {
             Link::bind(&config, LOOPBACK, &reader_id, vec![known], open_to_all(empty), &Registry::new())
                 .expect("bound");
         connected(&reader.sources()[0]).await;
-        Self { _provider: provider, reader, registry }
+        Self { provider, reader, registry }
     }
 
     fn source(&self) -> &PeerSource {
@@ -442,4 +442,22 @@ async fn a_neighbour_that_is_not_there_makes_nobody_wait() {
     let want = want(7, &data(100), 0, 10);
     let opened = link.sources()[0].open(&want).now_or_never().expect("an answer at once");
     assert_eq!(opened.map_err(|error| error.reason).err(), Some(Reason::Unavailable));
+}
+
+#[tokio::test]
+async fn a_link_that_steps_aside_frees_its_port_and_can_come_back() {
+    let store = memory_store().await;
+    let bytes = data(100_000);
+    keep(&store, 7, &bytes);
+    let config = LinkConfig { reconnect_longest: Duration::from_millis(250), ..LinkConfig::default() };
+    let pair = Pair::new(store, config).await;
+    let (provider, connections) = (&pair.provider, r#"weir_peer_connections{direction="in"}"#);
+    assert!(std::net::UdpSocket::bind(provider.address()).is_err(), "the port is taken");
+    provider.step_aside().await.expect("another socket");
+    until("the port is free", || std::net::UdpSocket::bind(provider.address()).is_ok()).await;
+    until("the neighbour heard goodbye", || !pair.source().is_connected()).await;
+    assert_eq!(metric(&pair.registry, connections), 0);
+    provider.come_back().expect("the port is free");
+    connected(pair.source()).await;
+    assert_eq!(read(pair.source(), &want(7, &bytes, 0, 100_000)).await.as_deref(), Ok(&bytes[..]));
 }
