@@ -154,6 +154,16 @@ impl Outcome {
     }
 }
 
+/// How much of the engine's bounds is used, in percent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Strain {
+    /// Fills that wait for their turn, of `engine.max_waiting_fills`.
+    pub waiting_fills_percent: u32,
+    /// Bytes that running fills have set aside, of `engine.fill_buffer_bytes`. What only lingers for slow readers
+    /// makes room when it is needed and does not count.
+    pub fill_buffer_percent: u32,
+}
+
 /// A response that has begun: its first bytes are at hand.
 #[derive(Debug)]
 pub struct Serving {
@@ -269,6 +279,17 @@ impl Engine {
         let (epoch, objects) = (purged.epoch.0, purged.objects);
         tracing::info!(%scope, kind = kind.as_str(), epoch, objects, "purged");
         purged
+    }
+
+    /// How near the engine is to refusing work.
+    #[must_use]
+    pub fn strain(&self) -> Strain {
+        let waiting = self.0.table.len().saturating_sub(self.0.config.max_fills);
+        let percent = (waiting * 100).checked_div(self.0.config.max_waiting_fills).unwrap_or(0);
+        Strain {
+            waiting_fills_percent: u32::try_from(percent).unwrap_or(u32::MAX),
+            fill_buffer_percent: self.0.admission.buffer_percent(),
+        }
     }
 
     /// The level of load that this engine goes by.

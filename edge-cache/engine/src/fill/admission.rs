@@ -76,7 +76,7 @@ impl Drop for Room {
 struct Lingering {
     fill: Arc<Fill>,
     _groups: Arc<Groups>,
-    _room: Room,
+    room: Room,
 }
 
 /// Counts whoever waits for room.
@@ -158,7 +158,7 @@ impl Admission {
             return;
         }
         room.shrink(bytes);
-        lingering.push_back(Lingering { fill: Arc::clone(fill), _groups: groups, _room: room });
+        lingering.push_back(Lingering { fill: Arc::clone(fill), _groups: groups, room });
         self.gauges.lingering.inc();
     }
 
@@ -171,6 +171,14 @@ impl Admission {
         if gone.is_some() {
             self.gauges.lingering.dec();
         }
+    }
+
+    /// How much of the buffer running fills have set aside.
+    pub(crate) fn buffer_percent(&self) -> u32 {
+        let lingering: usize = self.lingering().iter().map(|kept| kept.room.permit.num_permits()).sum();
+        let taken = (self.buffer_groups as usize).saturating_sub(self.buffer.available_permits());
+        let percent = (taken.saturating_sub(lingering) * 100).checked_div(self.buffer_groups as usize);
+        u32::try_from(percent.unwrap_or(0)).unwrap_or(u32::MAX)
     }
 
     fn lingering(&self) -> MutexGuard<'_, VecDeque<Lingering>> {
@@ -247,5 +255,14 @@ mod tests {
         let (waited, ()) = tokio::join!(admission.enter(GROUP_LEN), ends);
         assert!(waited.is_ok() && reader.at_hand(0).is_none());
         assert_eq!(admission.gauges.cut_readers.get(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_part_that_running_fills_have_set_aside_is_known() {
+        let admission = admission(4);
+        let share = admission.enter(1 << 20).await.expect("room");
+        assert_eq!(admission.buffer_percent(), 25);
+        drop(share);
+        assert_eq!(admission.buffer_percent(), 0);
     }
 }

@@ -86,6 +86,11 @@ impl Table {
         closed
     }
 
+    /// Fills that run or wait.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<SegmentKey, Arc<Fill>>> {
         self.fills.lock().unwrap_or_else(PoisonError::into_inner)
     }
