@@ -1,18 +1,25 @@
-//! The operator's listener: `/metrics`, `/healthz`, `/readyz`. Plain HTTP, on its own address, because what
-//! it says is not for viewers.
+//! The operator's listener: `/metrics`, `/healthz`, `/readyz` and `POST /purge`. Plain HTTP, on its own
+//! address, because what it says and does is not for viewers.
 //!
 //! `/healthz` says that the process answers; `/readyz` says whether viewers should be sent here, and if not,
-//! why. A load balancer asks the second, a supervisor the first.
+//! why. A load balancer asks the second, a supervisor the first. `/purge` takes things out of the cache.
 
+mod purge;
+
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use prometheus::{Registry, TextEncoder};
+use tokio::time::Instant;
 
+use self::purge::Purger;
+pub use self::purge::{Purge, Purging};
 use crate::body::ViewerBody;
 use crate::config::AdminConfig;
 use crate::front::StartError;
@@ -20,15 +27,28 @@ use crate::metrics::ConnectionMetrics;
 use crate::pulse::{Patience, Pulse};
 use crate::refusal::Refusal;
 use crate::request::{self, Verb};
-use crate::server::{Answer, Bounds, Handler, Place, Server};
+use crate::server::{Answer, Bounds, Handler, Inheritance, Listening, Place, Server};
 
 /// Says whether viewers should be sent here; the error is the reason why not, in a few words.
 pub type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 const MAX_HEAD_BYTES: usize = 8 * 1024;
 const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
 /// The exposition format's own media type.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What the operator's listener needs from the program.
+pub struct AdminParts {
+    /// What it exports, and where its own counters go.
+    pub registry: Registry,
+    /// Whether viewers are welcome.
+    pub ready: Readiness,
+    /// What a purge does.
+    pub purge: Arc<dyn Purge>,
+    /// What whoever purges must know; `None` when reaching the listener is enough.
+    pub key: Option<String>,
+}
 
 /// A running operator's listener. Dropping it closes it.
 pub struct Admin {
@@ -36,11 +56,15 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Binds and begins to serve. Must be called within a tokio runtime.
+    /// Binds, or takes from `inheritance`, and begins to serve. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// [`StartError`].
-    pub fn start(config: &AdminConfig, registry: Registry, ready: Readiness) -> Result<Self, StartError> {
+    pub fn start(
+        config: &AdminConfig,
+        parts: AdminParts,
+        inheritance: &mut Inheritance,
+    ) -> Result<Self, StartError> {
         let problems = config.problems();
         if !problems.is_empty() {
             return Err(StartError::Config(problems));
@@ -48,8 +72,10 @@ impl Admin {
         // Counted apart from viewers' connections, for nobody: scrapes are no load worth a series.
         let metrics = ConnectionMetrics::register(&Registry::new())?;
         let place = Place { address: config.listen, tls: None };
-        let operator = Arc::new(Operator { registry, ready });
-        let server = Server::start(vec![place], bounds(config), metrics, operator)?;
+        let AdminParts { registry, ready, purge, key } = parts;
+        let purger = Purger::new(purge, key, &registry)?;
+        let operator = Arc::new(Operator { registry, ready, purger });
+        let server = Server::start(vec![place], bounds(config), metrics, operator, inheritance)?;
         Ok(Self { server })
     }
 
@@ -57,6 +83,19 @@ impl Admin {
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         self.server.addresses().first().copied()
+    }
+
+    /// The listening socket once more, for the process that takes over.
+    ///
+    /// # Errors
+    /// The system's, when there are no file descriptors left.
+    pub fn listening(&self) -> io::Result<Vec<Listening>> {
+        self.server.listening()
+    }
+
+    /// Stops accepting because another process does from now on; open connections may finish until `deadline`.
+    pub async fn leave(&self, deadline: Instant) {
+        self.server.leave(deadline, deadline).await;
     }
 }
 
@@ -69,6 +108,7 @@ fn bounds(config: &AdminConfig) -> Bounds {
     Bounds {
         backlog: 64,
         connections: config.max_connections,
+        per_address: 0,
         handshake: Duration::from_secs(5),
         patience,
         header_fields: 64,
@@ -82,13 +122,20 @@ fn bounds(config: &AdminConfig) -> Bounds {
 struct Operator {
     registry: Registry,
     ready: Readiness,
+    purger: Purger,
 }
 
 impl Handler for Operator {
     fn handle(self: Arc<Self>, request: Request<Incoming>, pulse: Arc<Pulse>) -> Answer {
         Box::pin(async move {
-            pulse.began(request.version() == http::Version::HTTP_2);
-            let response = self.answer(request);
+            pulse.began(request.version() == Version::HTTP_2);
+            let (parts, body) = request.into_parts();
+            let answered = if parts.method == Method::POST {
+                self.post(&parts, body, &pulse).await
+            } else {
+                self.get(&parts, !body.is_end_stream())
+            };
+            let response = answered.unwrap_or_else(|refusal| refuse(refusal, &parts, &pulse));
             pulse.ended();
             response
         })
@@ -96,16 +143,31 @@ impl Handler for Operator {
 }
 
 impl Operator {
-    fn answer(&self, request: Request<Incoming>) -> Response<ViewerBody> {
-        let (parts, body) = request.into_parts();
-        match request::check(&parts, !body.is_end_stream(), MAX_HEAD_BYTES) {
-            Ok(Verb::Options) => refuse(Refusal::Method),
-            Ok(verb) => self.page(parts.uri.path(), verb),
-            Err(refusal) => refuse(refusal),
+    fn get(&self, parts: &Parts, has_body: bool) -> Result<Response<ViewerBody>, Refusal> {
+        match request::check(parts, has_body, MAX_HEAD_BYTES)? {
+            Verb::Options => Err(Refusal::Method),
+            verb => self.page(parts.uri.path(), verb),
         }
     }
 
-    fn page(&self, path: &str, verb: Verb) -> Response<ViewerBody> {
+    async fn post(
+        &self,
+        parts: &Parts,
+        body: Incoming,
+        pulse: &Pulse,
+    ) -> Result<Response<ViewerBody>, Refusal> {
+        request::check_post(parts, MAX_HEAD_BYTES)?;
+        match parts.uri.path() {
+            "/purge" => {
+                let (status, text) = self.purger.answer(&parts.headers, body, pulse).await;
+                Ok(page(status, JSON, text))
+            }
+            "/metrics" | "/healthz" | "/readyz" => Err(Refusal::Method),
+            _ => Err(Refusal::NoSuchPath),
+        }
+    }
+
+    fn page(&self, path: &str, verb: Verb) -> Result<Response<ViewerBody>, Refusal> {
         let (status, media_type, text) = match path {
             "/metrics" => self.metrics(),
             "/healthz" => (StatusCode::OK, TEXT, "ok\n".to_owned()),
@@ -113,9 +175,10 @@ impl Operator {
                 Ok(()) => (StatusCode::OK, TEXT, "ready\n".to_owned()),
                 Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not ready: {reason}\n")),
             },
-            _ => return refuse(Refusal::NoSuchPath),
+            "/purge" => return Err(Refusal::Method),
+            _ => return Err(Refusal::NoSuchPath),
         };
-        page(status, media_type, if verb == Verb::Head { String::new() } else { text })
+        Ok(page(status, media_type, if verb == Verb::Head { String::new() } else { text }))
     }
 
     fn metrics(&self) -> (StatusCode, &'static str, String) {
@@ -134,10 +197,17 @@ fn page(status: StatusCode, media_type: &'static str, text: String) -> Response<
     response
 }
 
-fn refuse(refusal: Refusal) -> Response<ViewerBody> {
+fn refuse(refusal: Refusal, parts: &Parts, pulse: &Pulse) -> Response<ViewerBody> {
     let mut response = page(refusal.status(), TEXT, refusal.text());
     if refusal == Refusal::Method {
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        let allowed = if parts.uri.path() == "/purge" { "POST" } else { "GET, HEAD" };
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    }
+    if refusal.closes() {
+        pulse.refused();
+        if parts.version < Version::HTTP_2 {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
     }
     response
 }

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use control_api::{Claims, TokenError, TokenVerifier};
+use control_api::{Claims, SessionId, TokenError, TokenVerifier};
 use media::{Digest, TitleId};
 use moka::sync::Cache;
 
@@ -35,6 +35,12 @@ impl Authoriser {
         let claims = self.claims(token, now)?;
         claims.require(title)?;
         Ok(claims)
+    }
+
+    /// Whose token this says it is. It may be made up; who is served is decided by [`Authoriser::check`].
+    pub(crate) fn claimed_session(&self, token: &str) -> Option<SessionId> {
+        let remembered = self.accepted.get(&Digest::of(token.as_bytes()));
+        remembered.map(|claims| claims.session.clone()).or_else(|| TokenVerifier::claimed_session(token))
     }
 
     fn claims(&self, token: &str, now: u64) -> Result<Arc<Claims>, TokenError> {

@@ -1,6 +1,7 @@
 //! What an operator may choose about the viewer's edge.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -16,9 +17,13 @@ pub struct FrontConfig {
     pub tls: Vec<SocketAddr>,
     /// Connections the kernel may hold before we accept them; default 1024 (capped by `net.core.somaxconn`).
     pub backlog: u32,
-    /// Open connections over all addresses; default 10,000. One more is closed at once, so that its player
-    /// tries another host instead of waiting in a queue.
+    /// Open connections over all addresses; default 10,000. One more takes the place of the one that has been
+    /// idle longest; if none is idle, it is closed at once, so that its player tries another host instead of
+    /// waiting in a queue.
     pub max_connections: usize,
+    /// Open connections from one IPv4 address or one IPv6 /64; default 2,048, because a carrier puts thousands
+    /// of households behind one address. 0 for any number: behind a load balancer, whose address all have.
+    pub max_connections_per_address: usize,
     /// How long a TLS handshake may take; default 10 s.
     #[serde(with = "media::human_duration")]
     pub handshake_timeout: Duration,
@@ -53,6 +58,8 @@ pub struct FrontConfig {
     /// How long a refusal is remembered; default 10 s.
     #[serde(with = "media::human_duration")]
     pub refused_token_ttl: Duration,
+    /// When there is more to do than can be done.
+    pub overload: OverloadConfig,
 }
 
 impl Default for FrontConfig {
@@ -62,6 +69,7 @@ impl Default for FrontConfig {
             tls: Vec::new(),
             backlog: 1024,
             max_connections: 10_000,
+            max_connections_per_address: 2_048,
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
@@ -74,6 +82,7 @@ impl Default for FrontConfig {
             token_cache_entries: 20_000,
             refused_token_entries: 5_000,
             refused_token_ttl: Duration::from_secs(10),
+            overload: OverloadConfig::default(),
         }
     }
 }
@@ -109,11 +118,91 @@ impl FrontConfig {
         require((1..=1024).contains(&self.http2_max_streams), "front.http2_max_streams: 1 to 1024");
         require(self.http2_buffer_bytes >= 16_384, "front.http2_buffer_bytes: at least 16384");
         require(self.token_cache_entries > 0, "front.token_cache_entries: must not be 0");
+        require(self.plain.len() + self.tls.len() <= 64, "front.plain, front.tls: more than 64 addresses");
+        problems.extend(self.overload.problems());
         problems
     }
 }
 
-/// The `[admin]` table: metrics and health, for the operator's own network.
+/// The `[front.overload]` table: what this node can do, and where viewers go when it is asked for more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OverloadConfig {
+    /// Responses under way that this node is built for; default 8,000. New sessions and unknown ones get no
+    /// more than this; sessions that are being served get a quarter more.
+    pub max_active_responses: usize,
+    /// What the uplink carries, in bits per second; default 0, not known. Set it: a full uplink is what a node
+    /// meets first, and nothing else tells.
+    pub egress_bits_per_second: u64,
+    /// How late the runtime may be; default 200 ms. Later than that in three looks in a row means that the
+    /// processors are the bound.
+    #[serde(with = "media::human_duration")]
+    pub scheduling_lag: Duration,
+    /// Where new sessions go at overload: a base URL that serves the same paths; default none, they get 503.
+    pub cdn: Option<String>,
+    /// Sessions remembered as being served; default 100,000, about 5 MB.
+    pub sessions_remembered: usize,
+    /// How long after its last request a session counts as being served; default 5 min.
+    #[serde(with = "media::human_duration")]
+    pub session_memory: Duration,
+    /// The least and the most that a refused viewer is told to wait; default 2 s and 10 s. Each viewer is told
+    /// another moment between them.
+    #[serde(with = "media::human_duration")]
+    pub retry_after_least: Duration,
+    /// See `retry_after_least`.
+    #[serde(with = "media::human_duration")]
+    pub retry_after_most: Duration,
+}
+
+impl Default for OverloadConfig {
+    fn default() -> Self {
+        Self {
+            max_active_responses: 8_000,
+            egress_bits_per_second: 0,
+            scheduling_lag: Duration::from_millis(200),
+            cdn: None,
+            sessions_remembered: 100_000,
+            session_memory: Duration::from_secs(300),
+            retry_after_least: Duration::from_secs(2),
+            retry_after_most: Duration::from_secs(10),
+        }
+    }
+}
+
+impl OverloadConfig {
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut require = |holds: bool, text: &str| {
+            if !holds {
+                problems.push(format!("front.overload.{text}"));
+            }
+        };
+        require(self.max_active_responses > 0, "max_active_responses: must not be 0");
+        let egress = self.egress_bits_per_second == 0 || self.egress_bits_per_second >= 1_000_000;
+        require(egress, "egress_bits_per_second: 0, or at least 1000000");
+        let lag = (Duration::from_millis(10)..=Duration::from_secs(10)).contains(&self.scheduling_lag);
+        require(lag, "scheduling_lag: 10ms to 10s");
+        require(self.cdn.as_deref().is_none_or(is_base), "cdn: http:// or https://, a host, perhaps a path");
+        require(
+            (1_000..=10_000_000).contains(&self.sessions_remembered),
+            "sessions_remembered: 1000 to 10000000",
+        );
+        let memory = (Duration::from_secs(1)..=Duration::from_secs(86_400)).contains(&self.session_memory);
+        require(memory, "session_memory: 1s to 24h");
+        let (least, most) = (self.retry_after_least, self.retry_after_most);
+        let ordered = Duration::from_secs(1) <= least && least <= most && most <= Duration::from_secs(3_600);
+        require(ordered, "retry_after_least, retry_after_most: 1s to 1h, the least first");
+        problems
+    }
+}
+
+fn is_base(url: &str) -> bool {
+    let Ok(uri) = url.parse::<http::Uri>() else { return false };
+    let web = matches!(uri.scheme_str(), Some("http" | "https"));
+    web && uri.authority().is_some_and(|authority| !authority.as_str().contains('@')) && uri.query().is_none()
+}
+
+/// The `[admin]` table: metrics, health and purges, for the operator's own network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdminConfig {
@@ -121,11 +210,14 @@ pub struct AdminConfig {
     pub listen: SocketAddr,
     /// Open connections; default 64.
     pub max_connections: usize,
+    /// A file whose text whoever posts must send as `Authorization: Bearer`; default none, who reaches the
+    /// listener may purge.
+    pub key_file: Option<PathBuf>,
 }
 
 impl Default for AdminConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8481)), max_connections: 64 }
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8481)), max_connections: 64, key_file: None }
     }
 }
 
@@ -175,6 +267,18 @@ mod tests {
         };
         let problems = config.problems();
         assert_eq!(problems.len(), 4, "{problems:?}");
+        for cdn in
+            ["cdn.example", "ftp://cdn.example", "https://u@cdn.example", "https://cdn.example/?x", "/p", ""]
+        {
+            let overload = OverloadConfig { cdn: Some(cdn.to_owned()), ..OverloadConfig::default() };
+            assert_eq!(overload.problems().len(), 1, "{cdn}");
+        }
+        let overload =
+            OverloadConfig { cdn: Some("https://cdn.example/films".to_owned()), ..OverloadConfig::default() };
+        assert_eq!(overload.problems(), Vec::<String>::new());
+        let backwards =
+            OverloadConfig { retry_after_least: Duration::from_secs(20), ..OverloadConfig::default() };
+        assert_eq!(backwards.problems().len(), 1);
         assert!(problems.iter().all(|problem| problem.starts_with("front.")));
         assert_eq!(AdminConfig { max_connections: 0, ..AdminConfig::default() }.problems().len(), 1);
     }

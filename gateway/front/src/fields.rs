@@ -16,7 +16,8 @@ use engine::Outcome;
 use http::header::{
     ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, AGE, ALLOW, CACHE_CONTROL, CONNECTION,
-    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, LOCATION, RETRY_AFTER,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue};
 use media::validator::ETag;
@@ -111,12 +112,28 @@ pub(crate) fn text(len: usize) -> HeaderMap {
     fields
 }
 
-/// Of an error whose text has `len` bytes. `total` is the object's length where it is known.
+/// What an error response states beside its reason, where it is known.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Particulars {
+    /// The object's length.
+    pub(crate) total: Option<u64>,
+    /// Seconds after which to come back.
+    pub(crate) retry_after: Option<u32>,
+}
+
+/// Of a redirect of this request only.
+pub(crate) fn elsewhere(location: &str) -> HeaderMap {
+    let mut fields = text(0);
+    fields.insert(LOCATION, value(location));
+    fields
+}
+
+/// Of an error whose text has `len` bytes.
 pub(crate) fn refusal(
     node: &str,
     refusal: Refusal,
     len: usize,
-    total: Option<u64>,
+    about: Particulars,
     http1: bool,
 ) -> HeaderMap {
     let mut fields = text(len);
@@ -125,10 +142,10 @@ pub(crate) fn refusal(
     if refusal == Refusal::Method {
         fields.insert(ALLOW, METHODS);
     }
-    if let (Refusal::Range, Some(total)) = (refusal, total) {
+    if let (Refusal::Range, Some(total)) = (refusal, about.total) {
         fields.insert(CONTENT_RANGE, value(&format!("bytes */{total}")));
     }
-    if let Some(seconds) = refusal.retry_after() {
+    if let Some(seconds) = about.retry_after.or(refusal.retry_after()) {
         fields.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     if http1 && refusal.closes() {
@@ -199,14 +216,20 @@ mod tests {
         let fields = object(&ETag::of(&Digest::of(b"x")));
         assert_eq!(fields[CACHE_CONTROL], "private, max-age=315360000, immutable");
         assert_eq!(fields[ACCESS_CONTROL_ALLOW_ORIGIN], "*");
-        let fields = refusal("n", Refusal::Range, 5, Some(77), true);
+        let fields =
+            refusal("n", Refusal::Range, 5, Particulars { total: Some(77), retry_after: Some(9) }, true);
         assert_eq!(fields[CACHE_CONTROL], "no-store");
         assert_eq!(fields[CONTENT_RANGE], "bytes */77");
         assert!(!fields.contains_key(CONNECTION));
-        let fields = refusal("n", Refusal::HeadTooLarge, 5, None, true);
+        let fields = refusal("n", Refusal::HeadTooLarge, 5, Particulars::default(), true);
         assert_eq!(fields[CONNECTION], "close");
         assert_eq!(fields[PROXY_STATUS], "n; error=http_request_error; details=\"head-too-large\"");
-        assert!(!refusal("n", Refusal::HeadTooLarge, 5, None, false).contains_key(CONNECTION));
-        assert_eq!(refusal("n", Refusal::Method, 5, None, true)[ALLOW], "GET, HEAD, OPTIONS");
+        assert!(
+            !refusal("n", Refusal::HeadTooLarge, 5, Particulars::default(), false).contains_key(CONNECTION)
+        );
+        assert_eq!(
+            refusal("n", Refusal::Method, 5, Particulars::default(), true)[ALLOW],
+            "GET, HEAD, OPTIONS"
+        );
     }
 }

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use control_api::TokenVerifier;
 use engine::Engine;
 use prometheus::Registry;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::authorise::Authoriser;
 use crate::config::FrontConfig;
 use crate::metrics::{ConnectionMetrics, Metrics};
+use crate::overload::{Gauges, Overload, watch};
 use crate::pulse::Patience;
 use crate::record::{AccessSink, Recorder, WallClock};
-use crate::server::{Bounds, Drained, ListenError, Place, Server};
+use crate::server::{Bounds, Drained, Inheritance, ListenError, Listening, Place, Server};
 use crate::viewer::Viewer;
 
 /// What a front needs from the program.
@@ -50,8 +52,10 @@ pub enum StartError {
 
 /// A running viewer's edge. Dropping it closes every connection at once; [`Front::drain`] is the polite way.
 pub struct Front {
-    server: Server,
+    server: Arc<Server>,
     plain: usize,
+    /// Looks after the load; ends with the front.
+    _watch: JoinSet<()>,
 }
 
 impl Front {
@@ -60,6 +64,19 @@ impl Front {
     /// # Errors
     /// [`StartError`]; nothing is left running.
     pub fn start(parts: FrontParts, registry: &Registry) -> Result<Self, StartError> {
+        Self::succeed(parts, registry, &mut Inheritance::default())
+    }
+
+    /// The same in place of another process: what it listens on is taken from `inheritance`, and only what is
+    /// not there is bound.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running.
+    pub fn succeed(
+        parts: FrontParts,
+        registry: &Registry,
+        inheritance: &mut Inheritance,
+    ) -> Result<Self, StartError> {
         let FrontParts { config, engine, verifier, clock, node, access, tls } = parts;
         let mut problems = config.problems();
         if tls.is_none() && !config.tls.is_empty() {
@@ -71,11 +88,24 @@ impl Front {
         let metrics = Metrics::register(registry)?;
         let connections = ConnectionMetrics::register(registry)?;
         let authoriser = Authoriser::new(verifier, &config, Arc::clone(&metrics));
-        let recorder = Arc::new(Recorder { node, clock, sink: access, metrics });
-        let viewer = Viewer { engine, authoriser, recorder, max_head_bytes: config.max_head_bytes };
-        let server =
-            Server::start(places(&config, tls.as_ref()), bounds(&config), connections, Arc::new(viewer))?;
-        Ok(Self { server, plain: config.plain.len() })
+        let recorder = Arc::new(Recorder { node, clock, sink: access, metrics: Arc::clone(&metrics) });
+        let overload =
+            Overload::new(&config.overload, engine.load(), !inheritance.is_empty(), Instant::now());
+        let viewer = Viewer {
+            engine: engine.clone(),
+            authoriser,
+            recorder,
+            max_head_bytes: config.max_head_bytes,
+            overload: Arc::clone(&overload),
+        };
+        let (places, bounds) = (places(&config, tls.as_ref()), bounds(&config));
+        let server = Server::start(places, bounds, connections, Arc::new(viewer), inheritance)?;
+        let server = Arc::new(server);
+        let max_connections = config.max_connections;
+        let gauges = Gauges { overload, metrics, server: Arc::clone(&server), engine, max_connections };
+        let mut watching = JoinSet::new();
+        watching.spawn(watch(gauges));
+        Ok(Self { server, plain: config.plain.len(), _watch: watching })
     }
 
     /// The plain addresses as bound, in the order of the configuration.
@@ -88,6 +118,20 @@ impl Front {
     #[must_use]
     pub fn tls_addresses(&self) -> &[SocketAddr] {
         &self.server.addresses()[self.plain..]
+    }
+
+    /// The listening sockets once more, for the process that takes over.
+    ///
+    /// # Errors
+    /// The system's, when there are no file descriptors left.
+    pub fn listening(&self) -> std::io::Result<Vec<Listening>> {
+        self.server.listening()
+    }
+
+    /// Stops accepting because another process does from now on. Nothing is cut short for it: each connection
+    /// hears with its next response that it is the last, until `until`; then the same as [`Front::drain`].
+    pub async fn leave(&self, until: Instant, deadline: Instant) -> Drained {
+        self.server.leave(until, deadline).await
     }
 
     /// Stops accepting, closes idle connections, tells busy ones that this response is their last
@@ -109,6 +153,7 @@ fn bounds(config: &FrontConfig) -> Bounds {
     Bounds {
         backlog: config.backlog,
         connections: config.max_connections,
+        per_address: config.max_connections_per_address,
         handshake: config.handshake_timeout,
         patience: Patience {
             header: config.header_timeout,

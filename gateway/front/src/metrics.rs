@@ -12,6 +12,7 @@ use prometheus::{
 };
 use rustls::HandshakeKind;
 
+use crate::overload::Shed;
 use crate::pulse::Cause;
 use crate::record::End;
 use crate::refusal::Refusal;
@@ -166,6 +167,7 @@ pub(crate) struct ConnectionMetrics {
     open: IntGauge,
     accepted: IntCounter,
     refused: IntCounter,
+    refused_address: IntCounter,
     ended: Family<Cause>,
     handshakes: Family<Handshake>,
 }
@@ -178,6 +180,10 @@ impl ConnectionMetrics {
         let accepted = IntCounter::new(accepted, "Viewer connections that began to speak HTTP")?;
         let refused = "weir_front_connections_refused_total";
         let refused = IntCounter::new(refused, "Viewer connections closed at once: too many are open")?;
+        let refused_address = "weir_front_connections_refused_by_address_total";
+        let told = "Viewer connections closed at once: too many are open from one address";
+        let refused_address = IntCounter::new(refused_address, told)?;
+        registry.register(Box::new(refused_address.clone()))?;
         registry.register(Box::new(open.clone()))?;
         registry.register(Box::new(accepted.clone()))?;
         registry.register(Box::new(refused.clone()))?;
@@ -187,6 +193,7 @@ impl ConnectionMetrics {
             open,
             accepted,
             refused,
+            refused_address,
             ended: Family::register(ended, "cause", &Cause::ALL, Cause::as_str, registry)?,
             handshakes: Family::register(handshakes, "result", &Handshake::ALL, Handshake::as_str, registry)?,
         })
@@ -194,6 +201,10 @@ impl ConnectionMetrics {
 
     pub(crate) fn refused(&self) {
         self.refused.inc();
+    }
+
+    pub(crate) fn refused_address(&self) {
+        self.refused_address.inc();
     }
 
     pub(crate) fn handshake(&self, result: Handshake) {
@@ -261,6 +272,8 @@ pub(crate) struct Metrics {
     pub(crate) in_flight: IntGauge,
     pub(crate) tokens: Family<Judged>,
     pub(crate) lost_lines: IntCounter,
+    pub(crate) level: IntGauge,
+    pub(crate) shed: Family<Shed>,
 }
 
 /// Seconds; a memory hit is well below a millisecond, a Roku gives up after some ten.
@@ -276,6 +289,16 @@ impl Metrics {
             IntGauge::new("weir_front_requests_in_flight", "Requests whose response has not ended")?;
         let lost = "weir_front_access_lines_dropped_total";
         let lost_lines = IntCounter::new(lost, "Access lines dropped because the writer was behind")?;
+        let level = "weir_front_overload_level";
+        let level = IntGauge::new(
+            level,
+            "What is given up: 1 prefetch, 2 uploads, 3 disk admission, 4 new sessions, 5 new work",
+        )?;
+        let shed = Opts::new(
+            "weir_front_shed_total",
+            "Requests sent away or refused for overload, by what they were",
+        );
+        registry.register(Box::new(level.clone()))?;
         registry.register(Box::new(in_flight.clone()))?;
         registry.register(Box::new(lost_lines.clone()))?;
         Ok(Arc::new(Self {
@@ -287,7 +310,19 @@ impl Metrics {
             in_flight,
             tokens: Family::register(tokens, "judged", &Judged::ALL, Judged::as_str, registry)?,
             lost_lines,
+            level,
+            shed: Family::register(shed, "what", &Shed::ALL, Shed::as_str, registry)?,
         }))
+    }
+
+    /// Body bytes handed to connections so far.
+    pub(crate) fn bytes_sent(&self) -> u64 {
+        self.bytes.iter().map(|(_, counter)| counter.get()).sum()
+    }
+
+    /// Responses under way.
+    pub(crate) fn responses(&self) -> u64 {
+        u64::try_from(self.in_flight.get()).unwrap_or(0)
     }
 
     /// Counts a response that has ended.
@@ -368,12 +403,15 @@ mod tests {
                 "weir_front_connections",
                 "weir_front_connections_accepted_total",
                 "weir_front_connections_ended_total",
+                "weir_front_connections_refused_by_address_total",
                 "weir_front_connections_refused_total",
                 "weir_front_first_byte_seconds",
+                "weir_front_overload_level",
                 "weir_front_refusals_total",
                 "weir_front_requests_in_flight",
                 "weir_front_requests_total",
                 "weir_front_responses_ended_total",
+                "weir_front_shed_total",
                 "weir_front_tls_handshakes_total",
                 "weir_front_token_checks_total",
             ]

@@ -13,9 +13,11 @@
 //!
 //! The cost is one allocation and one timer for each connection.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// Written bytes that count as progress. Less than this in a whole write timeout is what pings look like.
@@ -44,11 +46,20 @@ pub(crate) enum Cause {
     Drained,
     /// What was sent is not HTTP.
     Protocol,
+    /// It rested, and somebody else needed the place.
+    Crowded,
 }
 
 impl Cause {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Viewer, Self::SlowHead, Self::Idle, Self::Stalled, Self::Drained, Self::Protocol];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Viewer,
+        Self::SlowHead,
+        Self::Idle,
+        Self::Stalled,
+        Self::Drained,
+        Self::Protocol,
+        Self::Crowded,
+    ];
 
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -58,6 +69,7 @@ impl Cause {
             Self::Stalled => "stalled",
             Self::Drained => "drained",
             Self::Protocol => "protocol",
+            Self::Crowded => "crowded",
         }
     }
 }
@@ -84,6 +96,14 @@ pub(crate) struct Pulse {
     refused: AtomicBool,
     /// Requests may overlap, so that stray bytes are no slow head.
     multiplexed: AtomicBool,
+    /// The next response is the last of this connection.
+    leaving: AtomicBool,
+    /// Somebody else needs the place.
+    evicted: AtomicBool,
+    /// Wakes the connection's task for that.
+    eviction: Notify,
+    /// Who is at the other end, where that is known.
+    from: Option<SocketAddr>,
     cause: AtomicU8,
 }
 
@@ -100,8 +120,22 @@ impl Pulse {
             greeted: AtomicBool::new(false),
             refused: AtomicBool::new(false),
             multiplexed: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
+            evicted: AtomicBool::new(false),
+            eviction: Notify::new(),
+            from: None,
             cause: AtomicU8::new(Cause::Viewer as u8),
         }
+    }
+
+    /// The same for a connection from this address.
+    pub(crate) fn from(self, from: SocketAddr) -> Self {
+        Self { from: Some(from), ..self }
+    }
+
+    /// Who is at the other end; `None` in tests only.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.from
     }
 
     pub(crate) fn now_ms(&self) -> u64 {
@@ -175,6 +209,42 @@ impl Pulse {
     /// Requests whose response has not ended.
     pub(crate) fn active(&self) -> u32 {
         self.active.load(Relaxed)
+    }
+
+    /// The next response is to be the connection's last. Says whether requests may overlap here: then it is for
+    /// the protocol to say so.
+    pub(crate) fn leave(&self) -> bool {
+        self.leaving.store(true, Relaxed);
+        self.greeted.load(Relaxed) && self.multiplexed.load(Relaxed)
+    }
+
+    pub(crate) fn leaving(&self) -> bool {
+        self.leaving.load(Relaxed)
+    }
+
+    /// Since when nothing is asked for and nothing under way; `None` for a connection that never asked, too.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        let rests = self.greeted.load(Relaxed)
+            && self.active.load(Relaxed) == 0
+            && self.head.load(Relaxed) == 0
+            && !self.blocked.load(Relaxed)
+            && !self.evicted.load(Relaxed);
+        rests.then(|| self.born + Duration::from_millis(self.progress.load(Relaxed)))
+    }
+
+    /// Asks the connection to leave.
+    pub(crate) fn evict(&self) {
+        self.evicted.store(true, Relaxed);
+        self.eviction.notify_one();
+    }
+
+    pub(crate) fn is_evicted(&self) -> bool {
+        self.evicted.load(Relaxed)
+    }
+
+    /// Waits until the connection is asked to leave.
+    pub(crate) async fn evicted(&self) {
+        self.eviction.notified().await;
     }
 
     /// The connection will be closed after this response, whatever else was sent.

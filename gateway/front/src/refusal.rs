@@ -31,6 +31,8 @@ pub(crate) enum Refusal {
     Range,
     /// The engine could not serve.
     Engine(Failure),
+    /// There is more to do than this node can do, and this request is among what is given up.
+    Shed,
 }
 
 /// What is wrong with a request's framing. The connection is closed after each of these: whoever sent it may
@@ -96,6 +98,7 @@ impl Refusal {
             Self::Precondition,
             Self::Range,
             Self::NoToken,
+            Self::Shed,
         ];
         let framing = Framing::ALL.into_iter().map(Self::Framing);
         let tokens = TokenError::ALL.into_iter().map(Self::Token);
@@ -112,6 +115,10 @@ impl Refusal {
             Self::Framing(framing) => framing_row(framing),
             Self::Token(error) => token_row(error),
             Self::Engine(failure) => engine_row(failure),
+            Self::Shed => {
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                row(status, "shed", "this node has too much to do; come back a little later", DENIED)
+            }
             Self::Method => {
                 row(StatusCode::METHOD_NOT_ALLOWED, "method", "only GET, HEAD and OPTIONS", MALFORMED)
             }
@@ -255,5 +262,6 @@ mod tests {
         check(Refusal::Engine(Failure::SourcesExhausted), 502, false, None);
         check(Refusal::Engine(Failure::Deadline), 504, false, None);
         check(Refusal::Engine(Failure::Overloaded), 503, false, Some(1));
+        check(Refusal::Shed, 503, false, Some(1));
     }
 }

@@ -8,10 +8,10 @@
 //! control characters, bad or differing `Content-Length`. What it hides from us: a fragment in the request
 //! target, which it cuts off; the path before it is what gets served.
 
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONTENT_LENGTH, HOST, ORIGIN, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderMap, Method, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
 use crate::refusal::{Framing, Refusal};
 
@@ -41,6 +41,26 @@ pub(crate) fn check(parts: &Parts, has_body: bool, max_head_bytes: usize) -> Res
     Ok(verb)
 }
 
+/// The same for the one thing that takes a body, on the operator's listener: its length must be said, once and
+/// in plain digits. A page in a browser cannot pass: its requests name their origin.
+pub(crate) fn check_post(parts: &Parts, max_head_bytes: usize) -> Result<(), Refusal> {
+    check_version(parts.version)?;
+    check_no_switch(&parts.headers)?;
+    check_host(parts)?;
+    if head_bytes(parts) > max_head_bytes {
+        return Err(Refusal::HeadTooLarge);
+    }
+    if parts.headers.contains_key(ORIGIN) {
+        return Err(Refusal::Method);
+    }
+    let mut lengths = parts.headers.get_all(CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
+    let digits = |length: &[u8]| (1..=9).contains(&length.len()) && length.iter().all(u8::is_ascii_digit);
+    if !lengths.next().is_some_and(digits) || lengths.next().is_some() {
+        return Err(Refusal::Framing(Framing::Body));
+    }
+    check_target(&parts.uri, Verb::Get)
+}
+
 fn check_version(version: Version) -> Result<(), Refusal> {
     match version {
         Version::HTTP_10 | Version::HTTP_11 | Version::HTTP_2 => Ok(()),
@@ -49,14 +69,19 @@ fn check_version(version: Version) -> Result<(), Refusal> {
 }
 
 fn check_framing(headers: &HeaderMap, has_body: bool) -> Result<(), Refusal> {
+    check_no_switch(headers)?;
+    let announced = headers.get_all(CONTENT_LENGTH).iter().any(|value| value.as_bytes() != b"0");
+    if announced || has_body { Err(Refusal::Framing(Framing::Body)) } else { Ok(()) }
+}
+
+fn check_no_switch(headers: &HeaderMap) -> Result<(), Refusal> {
     if headers.contains_key(TRANSFER_ENCODING) {
         return Err(Refusal::Framing(Framing::TransferEncoding));
     }
     if headers.contains_key(UPGRADE) {
         return Err(Refusal::Framing(Framing::Upgrade));
     }
-    let announced = headers.get_all(CONTENT_LENGTH).iter().any(|value| value.as_bytes() != b"0");
-    if announced || has_body { Err(Refusal::Framing(Framing::Body)) } else { Ok(()) }
+    Ok(())
 }
 
 /// RFC 9112 section 3.2: exactly one valid `Host` in HTTP/1.1. In HTTP/2 the `:authority` takes its place

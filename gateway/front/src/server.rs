@@ -4,12 +4,15 @@
 //! [`Bounds`]; every wait by [`Patience`]. Dropping the [`Server`] ends its tasks.
 
 mod connection;
+mod house;
+mod inherit;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -22,9 +25,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
+use self::house::{House, Seat};
+pub use self::inherit::{Inheritance, Listening};
 use crate::body::ViewerBody;
 use crate::metrics::ConnectionMetrics;
 use crate::pulse::{Cause, Patience, Pulse};
+
+/// How long a newcomer waits for the place of an idle connection that was told to leave.
+const ROOM_WAIT: Duration = Duration::from_secs(1);
 
 /// How long to leave `accept` alone after it failed (usually: no file descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -42,6 +50,7 @@ pub(crate) type Answer = Pin<Box<dyn Future<Output = Response<ViewerBody>> + Sen
 pub(crate) struct Bounds {
     pub(crate) backlog: u32,
     pub(crate) connections: usize,
+    pub(crate) per_address: usize,
     pub(crate) handshake: Duration,
     pub(crate) patience: Patience,
     pub(crate) header_fields: usize,
@@ -69,9 +78,12 @@ pub struct ListenError {
 }
 
 /// The stages of a server's life, as its tasks see them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Serving,
+    /// No new connections; each open one gets its next response, and that is its last.
+    Leaving,
+    /// Only the responses under way.
     Draining,
     Cut,
 }
@@ -87,9 +99,17 @@ pub struct Drained {
 
 /// A set of running listeners.
 pub(crate) struct Server {
+    sockets: Vec<Bound>,
     addresses: Vec<SocketAddr>,
     phase: watch::Sender<Phase>,
     shared: Arc<Shared>,
+}
+
+/// A listening socket; it is closed with its accepting task.
+struct Bound {
+    asked: SocketAddr,
+    address: SocketAddr,
+    listener: Weak<TcpListener>,
 }
 
 /// What all connections share.
@@ -98,46 +118,67 @@ struct Shared {
     builder: Builder<TokioExecutor>,
     bounds: Bounds,
     permits: Arc<Semaphore>,
+    house: Arc<House>,
     metrics: ConnectionMetrics,
     /// What the drain deadline cut: connections, and responses under way on them.
     cut: [AtomicU64; 2],
 }
 
 impl Server {
-    /// Binds every place and begins to accept, or binds none.
+    /// Binds every place and begins to accept, or binds none. What another process had open already is taken
+    /// from `inheritance` instead of being bound.
     pub(crate) fn start(
         places: Vec<Place>,
         bounds: Bounds,
         metrics: ConnectionMetrics,
         handler: Arc<dyn Handler>,
+        inheritance: &mut Inheritance,
     ) -> Result<Self, ListenError> {
         let mut bound = Vec::with_capacity(places.len());
-        for place in places {
-            let listener = listen(place.address, bounds.backlog);
-            let address = place.address;
-            bound.push((listener.map_err(|error| ListenError { address, error })?, place.tls));
+        for Place { address, tls } in places {
+            let listener = listen(address, inheritance.take(address), bounds.backlog);
+            bound.push((address, listener.map_err(|error| ListenError { address, error })?, tls));
         }
         let permits = Arc::new(Semaphore::new(bounds.connections.min(Semaphore::MAX_PERMITS)));
-        let builder = builder(&bounds);
+        let (builder, house) = (builder(&bounds), House::new(bounds.per_address));
         let cut = [AtomicU64::new(0), AtomicU64::new(0)];
-        let shared = Arc::new(Shared { handler, builder, bounds, permits, metrics, cut });
+        let shared = Arc::new(Shared { handler, builder, bounds, permits, house, metrics, cut });
         let (phase, _) = watch::channel(Phase::Serving);
-        let mut addresses = Vec::with_capacity(bound.len());
-        for ((listener, address), tls) in bound {
-            addresses.push(address);
-            tokio::spawn(accept(
-                listener,
-                tls.map(TlsAcceptor::from),
-                Arc::clone(&shared),
-                phase.subscribe(),
-            ));
+        let mut sockets = Vec::with_capacity(bound.len());
+        for (asked, (listener, address), tls) in bound {
+            let listener = Arc::new(listener);
+            sockets.push(Bound { asked, address, listener: Arc::downgrade(&listener) });
+            let (tls, shared) = (tls.map(TlsAcceptor::from), Arc::clone(&shared));
+            tokio::spawn(accept(listener, tls, shared, phase.subscribe()));
         }
-        Ok(Self { addresses, phase, shared })
+        let addresses = sockets.iter().map(|bound| bound.address).collect();
+        Ok(Self { sockets, addresses, phase, shared })
     }
 
     /// The addresses as bound, in the order of the places.
     pub(crate) fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The listening sockets once more, for another process.
+    pub(crate) fn listening(&self) -> io::Result<Vec<Listening>> {
+        let open = self.sockets.iter().filter_map(|bound| Some((bound, bound.listener.upgrade()?)));
+        open.map(|(bound, listener)| Listening::of(bound.asked, bound.address, &listener)).collect()
+    }
+
+    /// Connections that are doing something.
+    pub(crate) fn busy(&self) -> usize {
+        self.shared.house.busy()
+    }
+
+    /// Stops accepting; every open connection may ask once more until `until`, and is told that this response
+    /// is its last. Then the same as [`Server::drain`].
+    pub(crate) async fn leave(&self, until: Instant, deadline: Instant) -> Drained {
+        self.phase.send_replace(Phase::Leaving);
+        match tokio::time::timeout_at(until, self.phase.closed()).await {
+            Ok(()) => Drained::default(),
+            Err(_) => self.drain(deadline).await,
+        }
     }
 
     /// Stops accepting, lets what runs finish until the deadline, cuts the rest. If the caller walks away, the
@@ -154,19 +195,32 @@ impl Server {
     }
 }
 
-/// A listening socket. `SO_REUSEADDR` so that a restart does not wait for old connections to time out.
-fn listen(address: SocketAddr, backlog: u32) -> io::Result<(TcpListener, SocketAddr)> {
+/// A listening socket, new or inherited. `SO_REUSEADDR` so that a restart does not wait for old connections to
+/// time out.
+fn listen(
+    address: SocketAddr,
+    inherited: Option<OwnedFd>,
+    backlog: u32,
+) -> io::Result<(TcpListener, SocketAddr)> {
+    let socket = match inherited {
+        Some(socket) => Socket::from(socket),
+        None => bind(address)?,
+    };
+    socket.set_nonblocking(true)?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    let listener = TcpListener::from_std(socket.into())?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+fn bind(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    let listener = TcpListener::from_std(socket.into())?;
-    let address = listener.local_addr()?;
-    Ok((listener, address))
+    Ok(socket)
 }
 
 fn builder(bounds: &Bounds) -> Builder<TokioExecutor> {
@@ -198,7 +252,7 @@ fn builder(bounds: &Bounds) -> Builder<TokioExecutor> {
 }
 
 async fn accept(
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     tls: Option<TlsAcceptor>,
     shared: Arc<Shared>,
     mut phase: watch::Receiver<Phase>,
@@ -210,7 +264,7 @@ async fn accept(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((socket, _)) => admit(socket, tls.as_ref(), &shared, &phase),
+            Ok((socket, from)) => admit(socket, from, tls.as_ref(), &shared, &phase),
             Err(error) => {
                 tracing::warn!(%error, "accepting a connection failed; pausing");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -219,44 +273,71 @@ async fn accept(
     }
 }
 
-/// Gives the connection a permit and a task, or closes it at once: a player that is refused now can try the
-/// next host now.
-fn admit(socket: TcpStream, tls: Option<&TlsAcceptor>, shared: &Arc<Shared>, phase: &watch::Receiver<Phase>) {
-    let Ok(permit) = Arc::clone(&shared.permits).try_acquire_owned() else {
-        shared.metrics.refused();
-        return;
+/// Gives the connection a place and a task, or closes it at once: a player that is refused now can try the
+/// next host now. A full house asks an idle connection to leave.
+fn admit(
+    socket: TcpStream,
+    from: SocketAddr,
+    tls: Option<&TlsAcceptor>,
+    shared: &Arc<Shared>,
+    phase: &watch::Receiver<Phase>,
+) {
+    let Some(seat) = shared.house.seat(from.ip()) else {
+        return shared.metrics.refused_address();
     };
+    let permit = Arc::clone(&shared.permits).try_acquire_owned().ok();
+    if permit.is_none() && !shared.house.make_room(Instant::now()) {
+        return shared.metrics.refused();
+    }
     // Latency of small responses; the large ones fill their packets anyway.
     if socket.set_nodelay(true).is_err() {
         return;
     }
-    let (shared, phase) = (Arc::clone(shared), phase.clone());
-    match tls {
-        None => drop(tokio::spawn(plain(socket, shared, phase, permit))),
-        Some(tls) => drop(tokio::spawn(secure(socket, tls.clone(), shared, phase, permit))),
-    }
+    let newcomer = Newcomer { socket, from, tls: tls.cloned(), seat, permit };
+    tokio::spawn(newcomer.serve(Arc::clone(shared), phase.clone()));
 }
 
-async fn plain(
+/// An accepted connection that nothing has been read from.
+struct Newcomer {
     socket: TcpStream,
-    shared: Arc<Shared>,
-    phase: watch::Receiver<Phase>,
-    _permit: OwnedSemaphorePermit,
-) {
-    connection::serve(socket, &shared, phase).await;
+    from: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    seat: Seat,
+    /// `None` while somebody else is leaving for it.
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Newcomer {
+    async fn serve(self, shared: Arc<Shared>, phase: watch::Receiver<Phase>) {
+        let Self { socket, from, tls, seat, permit } = self;
+        let permit = match permit {
+            Some(permit) => permit,
+            None => {
+                match tokio::time::timeout(ROOM_WAIT, Arc::clone(&shared.permits).acquire_owned()).await {
+                    Ok(Ok(permit)) => permit,
+                    _ => return shared.metrics.refused(),
+                }
+            }
+        };
+        match tls {
+            None => connection::serve(socket, from, &shared, phase).await,
+            Some(tls) => secure(socket, from, &tls, &shared, phase).await,
+        }
+        drop((permit, seat));
+    }
 }
 
 async fn secure(
     socket: TcpStream,
-    tls: TlsAcceptor,
-    shared: Arc<Shared>,
+    from: SocketAddr,
+    tls: &TlsAcceptor,
+    shared: &Shared,
     mut phase: watch::Receiver<Phase>,
-    _permit: OwnedSemaphorePermit,
 ) {
     let handshake = tokio::time::timeout(shared.bounds.handshake, tls.accept(socket));
     let shaken = tokio::select! {
         biased;
-        _ = phase.wait_for(|phase| *phase != Phase::Serving) => return,
+        _ = phase.wait_for(|phase| *phase >= Phase::Draining) => return,
         shaken = handshake => shaken,
     };
     let socket = match shaken {
@@ -265,5 +346,5 @@ async fn secure(
         Err(_) => return shared.metrics.handshake(crate::metrics::Handshake::TimedOut),
     };
     shared.metrics.handshake(crate::metrics::Handshake::of(socket.get_ref().1.handshake_kind()));
-    connection::serve(socket, &shared, phase).await;
+    connection::serve(socket, from, shared, phase).await;
 }

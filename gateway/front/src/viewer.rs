@@ -1,4 +1,4 @@
-//! The way of one viewer's request: check, route, authorise, describe, plan, serve.
+//! The way of one viewer's request: check, route, shed, authorise, describe, plan, serve.
 
 use std::sync::Arc;
 
@@ -12,12 +12,14 @@ use hyper::body::{Body, Incoming};
 use media::key::Extension;
 use media::validator::ETag;
 use media::{ByteRange, Part, SegmentKey};
+use tokio::time::Instant;
 
 use crate::authorise::Authoriser;
 use crate::body::ViewerBody;
-use crate::fields;
+use crate::fields::{self, Particulars};
 use crate::metrics::Kind;
 use crate::multipart::{Multipart, Piece};
+use crate::overload::{Overload, Shed, Verdict};
 use crate::plan::{Plan, plan};
 use crate::pulse::Pulse;
 use crate::record::{Record, Recorder};
@@ -32,17 +34,18 @@ pub(crate) struct Viewer {
     pub(crate) authoriser: Authoriser,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) max_head_bytes: usize,
+    pub(crate) overload: Arc<Overload>,
 }
 
-/// A refusal, and the object's length for those that have to state it.
+/// A refusal and what it has to state.
 struct Refused {
     refusal: Refusal,
-    total: Option<u64>,
+    about: Particulars,
 }
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, total: None }
+        Self { refusal, about: Particulars::default() }
     }
 }
 
@@ -109,11 +112,37 @@ impl Viewer {
             Route::Tokenless => Err(Refusal::NoToken.into()),
             Route::Media { token, key, extension } => {
                 record.asks_for(&key);
+                if let Some(away) = self.shed(token, &key, parts.uri.path())? {
+                    return Ok(away);
+                }
                 let claims = self.authoriser.check(token, &key.title, record.time());
-                record.of_session(&claims.map_err(Refusal::Token)?.session);
+                let session = &claims.map_err(Refusal::Token)?.session;
+                self.overload.serves(session, Instant::now());
+                record.of_session(session);
                 self.media(&key, extension, verb, &parts.headers, record).await
             }
         }
+    }
+
+    /// Whether the request is given up for the others. Asked before the token is verified and the engine is
+    /// bothered: what is refused here costs next to nothing.
+    fn shed(&self, token: &str, key: &SegmentKey, path: &str) -> Result<Option<Ready>, Refused> {
+        let metrics = &self.recorder.metrics;
+        let active = usize::try_from(metrics.responses()).unwrap_or(usize::MAX);
+        let session = || self.authoriser.claimed_session(token);
+        let verdict = self.overload.judge(opens_session(key), active, Instant::now(), session);
+        let shed = match (verdict, self.overload.elsewhere(path)) {
+            (Verdict::Serve, _) => return Ok(None),
+            (Verdict::SendAway, Some(there)) => {
+                metrics.shed.count(Shed::SentAway);
+                return Ok(Some(elsewhere(&there)));
+            }
+            (Verdict::SendAway, None) => Shed::Session,
+            (Verdict::Refuse(shed), _) => shed,
+        };
+        metrics.shed.count(shed);
+        let retry_after = Some(self.overload.retry_after(token));
+        Err(Refused { refusal: Refusal::Shed, about: Particulars { retry_after, ..Particulars::default() } })
     }
 
     async fn media(
@@ -135,7 +164,10 @@ impl Viewer {
         }
         let (etag, total) = (ETag::of(&described.root()), described.len());
         let plan = plan(verb, headers, &etag, total);
-        let plan = plan.map_err(|refusal| Refused { refusal, total: Some(total) })?;
+        let plan = plan.map_err(|refusal| Refused {
+            refusal,
+            about: Particulars { total: Some(total), ..Particulars::default() },
+        })?;
         let mut reply = Reply { fields: fields::object(&etag), record, node: &self.recorder.node };
         let content = match &plan {
             Plan::NotModified => Content::Nothing,
@@ -239,7 +271,7 @@ impl Viewer {
         record.refuse(refusal);
         record.answer(status, None);
         let http1 = record.version() < Version::HTTP_2;
-        let fields = fields::refusal(&self.recorder.node, refusal, text.len(), refused.total, http1);
+        let fields = fields::refusal(&self.recorder.node, refusal, text.len(), refused.about, http1);
         let body =
             if head { ViewerBody::nothing(Some(record)) } else { ViewerBody::text(text, Some(record)) };
         respond(status, fields, body)
@@ -257,6 +289,16 @@ struct Reply<'a> {
 fn unserved(key: &SegmentKey, error: &ServeError) -> Refused {
     tracing::info!(%key, reason = error.reason.as_str(), detail = %error.detail, "a request was not served");
     Refusal::Engine(error.reason).into()
+}
+
+/// A player begins with the multivariant playlist.
+fn opens_session(key: &SegmentKey) -> bool {
+    key.part == Part::Playlist && key.rendition.as_str() == media::key::MAIN
+}
+
+fn elsewhere(there: &str) -> Ready {
+    let (status, fields) = (StatusCode::TEMPORARY_REDIRECT, fields::elsewhere(there));
+    Ready { status, fields, range: None, content: Content::Nothing }
 }
 
 fn health(verb: Verb) -> Ready {

@@ -34,6 +34,14 @@ pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     /// Written as JSON with the bound addresses once the node is ready; default none.
     pub(crate) ready_file: Option<PathBuf>,
+    /// The number of the process that serves, for supervisors that follow it by a file; default none.
+    pub(crate) pid_file: Option<PathBuf>,
+    /// The Unix socket by which a new process takes over from this one; default `takeover.sock`.
+    pub(crate) takeover_socket: PathBuf,
+    /// How long a new process may take from asking for the disks to serving; default 30 s. Then the old one takes
+    /// everything back.
+    #[serde(with = "media::human_duration")]
+    pub(crate) takeover_timeout: Duration,
     /// How long a stopping node says that it is not ready before it stops taking viewers; default 0. Behind a
     /// load balancer: a little more than the interval of its checks.
     #[serde(with = "media::human_duration")]
@@ -76,6 +84,9 @@ impl Default for Config {
             node: "weir".to_owned(),
             data_dir: PathBuf::from("data"),
             ready_file: None,
+            pid_file: None,
+            takeover_socket: PathBuf::from("takeover.sock"),
+            takeover_timeout: Duration::from_secs(30),
             drain_notice: Duration::ZERO,
             drain_timeout: Duration::from_secs(30),
             open_files: 65_536,
@@ -217,7 +228,13 @@ impl Config {
     fn resolve(&mut self, file_dir: &Path) {
         self.data_dir = file_dir.join(&self.data_dir);
         let data_dir = self.data_dir.clone();
-        let own = [self.ready_file.as_mut(), self.access_log.path.as_mut()];
+        let own = [
+            self.ready_file.as_mut(),
+            self.pid_file.as_mut(),
+            Some(&mut self.takeover_socket),
+            self.access_log.path.as_mut(),
+            self.admin.key_file.as_mut(),
+        ];
         let disk = self.store.disk.iter_mut().map(|disk| &mut disk.path);
         let shelf = self.shelf.as_mut().map(|shelf| &mut shelf.path);
         let tls = self.tls.iter_mut().flat_map(|tls| [&mut tls.cert, &mut tls.key]);
@@ -264,6 +281,8 @@ impl Config {
         require(named, "node: 1 to 64 letters, digits, dots, dashes or underscores");
         require(self.drain_timeout <= Duration::from_secs(3_600), "drain_timeout: at most 1h");
         require(self.drain_notice <= Duration::from_secs(600), "drain_notice: at most 10min");
+        let takeover = (Duration::from_secs(1)..=Duration::from_secs(600)).contains(&self.takeover_timeout);
+        require(takeover, "takeover_timeout: 1s to 10min");
         require(self.open_files >= 256, "open_files: at least 256");
         let filter: Result<tracing_subscriber::EnvFilter, _> = self.log.filter.parse();
         require(filter.is_ok(), "log.filter: not a level or list of levels");

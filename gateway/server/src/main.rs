@@ -5,17 +5,22 @@
 //! the one configuration file, loads what it names, starts the rooms and stops them in order; every decision
 //! lies in a room below.
 //!
-//! Signals: `SIGTERM` and `SIGINT` drain and stop; a second one stops at once. `SIGHUP` changes nothing (the
-//! configuration is read at the start only), so that a closed terminal does not stop a node.
+//! Signals: `SIGTERM` and `SIGINT` drain and stop; a second one stops at once. `SIGHUP` reloads: a new process
+//! of this program reads the configuration and takes over, and no connection is refused or cut for it.
 //!
 //! Exit codes: 0 stopped as asked, 1 could not start or a check failed, 2 the command line is wrong.
 
 mod clock;
 mod config;
 mod entropy;
+mod heir;
+mod life;
 mod materials;
 mod node;
+mod purger;
 mod sources;
+mod supervisor;
+mod takeover;
 mod telemetry;
 
 use std::path::PathBuf;
@@ -24,11 +29,11 @@ use std::time::Duration;
 
 use clap::Parser;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
+use crate::heir::Heir;
+use crate::life::Setup;
 use crate::materials::Materials;
-use crate::node::Node;
 
 /// One node of Weir: the read-through cache between players and the sources of a film.
 #[derive(Parser)]
@@ -37,6 +42,10 @@ struct Args {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// Take over from the process that serves with this configuration's `takeover_socket`; without one, just
+    /// start.
+    #[arg(long)]
+    takeover: bool,
     #[command(flatten)]
     instead: Instead,
 }
@@ -85,7 +94,7 @@ fn run(args: &Args) -> Result<(), Vec<String>> {
         return Ok(());
     }
     telemetry::start_log(&config.log).map_err(one)?;
-    let served = runtime.block_on(serve(&config, materials));
+    let served = runtime.block_on(serve(&config, materials, args));
     // What still runs is told to end; a disk that hangs must not keep the process.
     runtime.shutdown_timeout(LAST_WAIT);
     served
@@ -107,8 +116,7 @@ fn check(config: &Config, runtime: &Runtime) -> Result<Materials, Vec<String>> {
     }
 }
 
-async fn serve(config: &Config, materials: Materials) -> Result<(), Vec<String>> {
-    let mut signals = Signals::new().map_err(one)?;
+async fn serve(config: &Config, materials: Materials, args: &Args) -> Result<(), Vec<String>> {
     let version = env!("CARGO_PKG_VERSION");
     let open_files = rlimit::increase_nofile_limit(config.open_files).unwrap_or_default();
     tracing::info!(version, node = config.node, config = digest(config), open_files, "starting");
@@ -119,51 +127,23 @@ async fn serve(config: &Config, materials: Materials) -> Result<(), Vec<String>>
             "the hard limit allows fewer open files"
         );
     }
-    let node = tokio::select! {
-        biased;
-        () = signals.stop() => return Ok(()),
-        node = Node::start(config, materials) => node.map_err(one)?,
-    };
-    signals.stop().await;
-    tokio::select! {
-        biased;
-        () = signals.stop() => tracing::warn!("told to stop a second time: stopping at once"),
-        () = node.stop(config) => {}
-    }
-    Ok(())
+    let heir = Heir::new(program(), args.config.clone(), config.takeover_timeout);
+    let supervisor = std::env::var_os("NOTIFY_SOCKET");
+    life::live(config, materials, Setup { takeover: args.takeover, supervisor, heir }).await.map_err(one)
+}
+
+/// This program as it was named at the start.
+fn program() -> PathBuf {
+    let named = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    // A bare name was found by the search path, and will be again.
+    let bare = named.components().count() == 1 && !named.has_root();
+    if bare { named } else { std::path::absolute(&named).unwrap_or(named) }
 }
 
 /// Tells two starts with different configurations apart.
 fn digest(config: &Config) -> String {
     let text = toml::to_string(config).unwrap_or_default();
     media::Digest::of(text.as_bytes()).to_string()[..16].to_owned()
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// Waits until somebody wants the node to stop.
-    async fn stop(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => tracing::info!("SIGHUP changes nothing; restart to read the configuration"),
-            }
-        }
-    }
 }
 
 fn one(problem: impl std::fmt::Display) -> Vec<String> {

@@ -31,6 +31,8 @@ pub(crate) struct Materials {
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
     pub(crate) identity: Option<Identity>,
     pub(crate) offers: Vec<Offer>,
+    /// What whoever purges must know.
+    pub(crate) admin_key: Option<String>,
 }
 
 impl Materials {
@@ -49,6 +51,8 @@ impl Materials {
         let tls = config.tls.as_ref().map(|tls| front_tls(&tls.cert, &tls.key));
         let tls = tls.and_then(|loaded| problems.keep("tls", loaded));
         let identity = config.peer.as_ref().and_then(|peer| problems.keep("peer", identity(peer)));
+        let admin_key = config.admin.key_file.as_ref();
+        let admin_key = admin_key.and_then(|path| problems.keep("admin.key_file", key_text(path)));
         let mut offers = Vec::new();
         for source in &config.source {
             let loaded = load_source(source).await;
@@ -57,7 +61,7 @@ impl Materials {
             }
         }
         if problems.0.is_empty() {
-            Ok(Self { token_keys, index_keys, tls, identity, offers })
+            Ok(Self { token_keys, index_keys, tls, identity, offers, admin_key })
         } else {
             Err(problems.0)
         }
@@ -96,6 +100,12 @@ fn token_key(path: &Path) -> Result<TokenKey, String> {
 
 fn index_key(path: &Path) -> Result<PublicKey, String> {
     parse_index_public(&read_text(path)?).map(PublicKey).map_err(about(path))
+}
+
+fn key_text(path: &Path) -> Result<String, String> {
+    let key = read_text(path)?.trim().to_owned();
+    let long = key.len() >= 16 && key.bytes().all(|b| b.is_ascii_graphic());
+    if long { Ok(key) } else { Err(format!("{}: at least 16 printable characters", path.display())) }
 }
 
 fn front_tls(cert: &Path, key: &Path) -> Result<Arc<rustls::ServerConfig>, String> {

@@ -4,12 +4,13 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use control_api::TokenVerifier;
 use engine::{Engine, Load};
-use front::{Admin, Front, FrontParts, Readiness};
+use front::{Admin, AdminParts, Drained, Front, FrontParts, Inheritance, Listening, Readiness};
 use peer::{Link, Neighbour};
-use prometheus::{IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
 use serde::Serialize;
 use sourcing::{Offer, SourceId, Sources, SourcingConfig};
 use store::SegmentStore;
@@ -17,7 +18,10 @@ use tokio::time::Instant;
 
 use crate::config::{Config, PeerConfig, ShelfConfig};
 use crate::materials::Materials;
+use crate::purger::Purger;
 use crate::sources::Shelf;
+use crate::supervisor::write_whole;
+use crate::takeover::Estate;
 use crate::telemetry::AccessLog;
 use crate::{clock, entropy};
 
@@ -46,10 +50,13 @@ struct Addresses {
 pub(crate) struct Node {
     front: Front,
     engine: Engine,
+    store: Arc<SegmentStore>,
     link: Option<Link>,
     admin: Admin,
+    purger: Arc<Purger>,
     access_log: AccessLog,
     readiness: Arc<Stage>,
+    takeovers: IntCounterVec,
 }
 
 /// Why viewers should not be sent here now; nothing when they should.
@@ -68,29 +75,48 @@ impl Stage {
 
 impl Node {
     /// Starts every room, the outermost last: no viewer is accepted before the cache is recovered. The admin
-    /// listener is the exception, so that a supervisor can watch a long recovery.
-    pub(crate) async fn start(config: &Config, materials: Materials) -> Result<Self, StartError> {
+    /// listener is the exception, so that a supervisor can watch a long recovery; but not in a takeover, where the
+    /// other process answers until this one is ready.
+    pub(crate) async fn start(
+        config: &Config,
+        materials: Materials,
+        inheritance: &mut Inheritance,
+    ) -> Result<Self, StartError> {
+        let Materials { token_keys, index_keys, tls, identity, mut offers, admin_key } = materials;
         let registry = Registry::new();
         build_info(&registry).map_err(in_room("metrics"))?;
+        let takeovers = takeovers(&registry).map_err(in_room("metrics"))?;
         let readiness = Arc::new(Stage(Mutex::new(Some("starting"))));
-        let admin =
-            Admin::start(&config.admin, registry.clone(), watched(&readiness)).map_err(in_room("admin"))?;
+        let purger = Arc::new(Purger::default());
+        let admin = AdminParts {
+            registry: registry.clone(),
+            ready: watched(&readiness),
+            purge: Arc::clone(&purger) as Arc<dyn front::Purge>,
+            key: admin_key,
+        };
+        let mut start_admin = Some(|inheritance: &mut Inheritance| {
+            Admin::start(&config.admin, admin, inheritance).map_err(in_room("admin"))
+        });
+        let first = if inheritance.is_empty() { start_admin.take() } else { None };
+        let early = first.map(|start| start(inheritance)).transpose()?;
         let store =
             SegmentStore::open(&config.store, Vec::new(), &registry).await.map_err(in_room("store"))?;
         let load = Arc::<Load>::default();
-        let Materials { token_keys, index_keys, tls, identity, mut offers } = materials;
         let link = match (&config.peer, &identity) {
-            (Some(peer), Some(identity)) => Some(link(peer, identity, (&store, &load), &registry)?),
+            (Some(peer), Some(identity)) => Some(link(peer, identity, (&store, &load), &registry).await?),
             _ => None,
         };
         offers.extend(config.peer.iter().zip(&link).flat_map(|(peer, link)| peer_offers(peer, link)));
-        if let Some(shelf) = &config.shelf {
-            offers = with_shelf(shelf, offers)?;
+        let shelf = config.shelf.as_ref().map(open_shelf).transpose()?;
+        if let Some(shelf) = &shelf {
+            offers = with_shelf(shelf, offers);
         }
         let sources =
             Sources::new(seeded(&config.sourcing), offers, &registry).map_err(in_room("sourcing"))?;
-        let engine = Engine::new(config.engine.clone(), store, sources, index_keys, load, &registry);
+        let kept = Arc::clone(&store);
+        let engine = Engine::new(config.engine.clone(), kept, sources, index_keys, load, &registry);
         let engine = engine.map_err(in_room("engine"))?;
+        purger.begin(&engine, shelf.as_ref());
         let (access_log, access) = AccessLog::start(&config.access_log).map_err(in_room("access_log"))?;
         let parts = FrontParts {
             config: config.front.clone(),
@@ -101,14 +127,14 @@ impl Node {
             access,
             tls,
         };
-        let front = Front::start(parts, &registry).map_err(in_room("front"))?;
-        let node = Self { front, engine, link, admin, access_log, readiness };
-        node.announce(config)?;
-        Ok(node)
+        let front = Front::succeed(parts, &registry, inheritance).map_err(in_room("front"))?;
+        let late = start_admin.map(|start| start(inheritance)).transpose()?;
+        let admin = early.or(late).ok_or("it was not started").map_err(in_room("admin"))?;
+        Ok(Self { front, engine, store, link, admin, purger, access_log, readiness, takeovers })
     }
 
     /// Says where the node listens, in the log and in the ready file, and opens the door for load balancers.
-    fn announce(&self, config: &Config) -> Result<(), StartError> {
+    pub(crate) fn announce(&self, config: &Config) -> Result<(), StartError> {
         let listening = |listener: &'static str, address: SocketAddr| {
             tracing::info!(listener, %address, "listening");
         };
@@ -136,6 +162,21 @@ impl Node {
         tokio::time::sleep(config.drain_notice).await;
         let deadline = Instant::now() + config.drain_timeout;
         let cut = self.front.drain(deadline).await;
+        self.finish(deadline, cut).await;
+    }
+
+    /// The same after another process has taken over: it has the listeners and all new viewers, so there is no
+    /// hurry. Open connections may ask once more in the first half of the time.
+    pub(crate) async fn retire(self, config: &Config) {
+        self.readiness.set(Some("another process serves"));
+        tracing::info!(timeout = ?config.drain_timeout, "retiring");
+        let now = Instant::now();
+        let (until, deadline) = (now + config.drain_timeout / 2, now + config.drain_timeout);
+        let (cut, ()) = tokio::join!(self.front.leave(until, deadline), self.admin.leave(until));
+        self.finish(deadline, cut).await;
+    }
+
+    async fn finish(self, deadline: Instant, cut: Drained) {
         // Viewers come first; fills and disk writes get what is left of the time, and a little at least.
         let rest = deadline.max(Instant::now() + LEAST_FLUSH);
         let flushed = tokio::time::timeout_at(rest, self.engine.drain()).await.is_ok();
@@ -147,10 +188,62 @@ impl Node {
         let (connections_cut, responses_cut) = (cut.connections_cut, cut.responses_cut);
         tracing::info!(connections_cut, responses_cut, flushed, "stopped");
     }
+
+    /// Counts an attempt of another process to take over.
+    pub(crate) fn count_takeover(&self, result: &'static str) {
+        self.takeovers.with_label_values(&[result]).inc();
+    }
+}
+
+impl Estate for Node {
+    async fn release(&self) {
+        self.purger.suspend().await;
+        self.store.detach().await;
+        if let Some(link) = &self.link
+            && let Err(error) = link.step_aside().await
+        {
+            tracing::error!(%error, "the port for neighbours could not be left");
+        }
+    }
+
+    fn listening(&self) -> std::io::Result<Vec<Listening>> {
+        let mut listening = self.front.listening()?;
+        listening.extend(self.admin.listening()?);
+        Ok(listening)
+    }
+
+    async fn take_back(&self) {
+        let disks = retry(async || self.store.attach().await).await;
+        if let Err(error) = disks {
+            tracing::error!(%error, "the disks could not be taken back: this process goes on without them");
+        }
+        if let Some(link) = &self.link
+            && let Err(error) = retry(async || link.come_back()).await
+        {
+            tracing::error!(%error, "the port for neighbours could not be taken back: they cannot ask here");
+        }
+        self.purger.resume().await;
+    }
+}
+
+/// The other process may need a moment to let go, even of its life.
+const LET_GO: Duration = Duration::from_secs(5);
+
+/// Pause between two tries.
+const TRY_AGAIN: Duration = Duration::from_millis(20);
+
+async fn retry<T, E>(mut attempt: impl AsyncFnMut() -> Result<T, E>) -> Result<T, E> {
+    let until = Instant::now() + LET_GO;
+    loop {
+        match attempt().await {
+            Err(_) if Instant::now() < until => tokio::time::sleep(TRY_AGAIN).await,
+            done => return done,
+        }
+    }
 }
 
 /// What fills, disk writes and neighbours get even when viewers took all the time.
-const LEAST_FLUSH: std::time::Duration = std::time::Duration::from_secs(1);
+const LEAST_FLUSH: Duration = Duration::from_secs(1);
 
 /// Without a seed of its own in the file, every start of every node draws another.
 fn seeded(config: &SourcingConfig) -> SourcingConfig {
@@ -170,7 +263,18 @@ fn build_info(registry: &Registry) -> prometheus::Result<()> {
     registry.register(Box::new(info))
 }
 
-fn link(
+fn takeovers(registry: &Registry) -> prometheus::Result<IntCounterVec> {
+    let opts =
+        Opts::new("weir_gateway_takeovers_total", "Attempts of another process to take over from this one");
+    let takeovers = IntCounterVec::new(opts, &["result"])?;
+    for result in ["done", "failed"] {
+        takeovers.with_label_values(&[result]);
+    }
+    registry.register(Box::new(takeovers.clone()))?;
+    Ok(takeovers)
+}
+
+async fn link(
     config: &PeerConfig,
     identity: &peer::Identity,
     (store, load): (&Arc<SegmentStore>, &Arc<Load>),
@@ -180,10 +284,14 @@ fn link(
         let fingerprint = neighbour.fingerprint.parse().map_err(in_room("peer.neighbour"))?;
         Ok(Neighbour { id: neighbour.id.clone(), address: neighbour.address.clone(), fingerprint })
     };
-    let neighbours = config.neighbour.iter().map(neighbour).collect::<Result<_, StartError>>()?;
-    let load = Arc::clone(load);
-    let serving = (Arc::clone(store), Arc::new(move || load.allows_uploads()) as peer::Gate);
-    Link::bind(&config.link, config.listen, identity, neighbours, serving, registry).map_err(in_room("peer"))
+    let neighbours = config.neighbour.iter().map(neighbour).collect::<Result<Vec<_>, StartError>>()?;
+    // In a takeover the other process has left the port a moment ago.
+    let bind = async || {
+        let load = Arc::clone(load);
+        let served = (Arc::clone(store), Arc::new(move || load.allows_uploads()) as peer::Gate);
+        Link::bind(&config.link, config.listen, identity, neighbours.clone(), served, registry)
+    };
+    retry(bind).await.map_err(in_room("peer"))
 }
 
 /// The link's sources come in the order of the configuration.
@@ -192,19 +300,19 @@ fn peer_offers(config: &PeerConfig, link: &Link) -> Vec<Offer> {
     priced.map(|(source, neighbour)| Offer { source: source.clone(), price: neighbour.price() }).collect()
 }
 
-/// Puts the shelf before all sources, and a copy of what they bring on it.
-fn with_shelf(config: &ShelfConfig, offers: Vec<Offer>) -> Result<Vec<Offer>, StartError> {
+fn open_shelf(config: &ShelfConfig) -> Result<Arc<Shelf>, StartError> {
     let id: SourceId = ShelfConfig::ID.parse().map_err(in_room("shelf"))?;
-    let shelf = Shelf::open(id, config.path.clone(), config.capacity.bytes()).map_err(in_room("shelf"))?;
+    Shelf::open(id, config.path.clone(), config.capacity.bytes()).map_err(in_room("shelf"))
+}
+
+/// Puts the shelf before all sources, and a copy of what they bring on it.
+fn with_shelf(shelf: &Arc<Shelf>, offers: Vec<Offer>) -> Vec<Offer> {
     let copied = offers.into_iter().map(|offer| Offer { source: shelf.beside(offer.source), ..offer });
-    let copied: Vec<Offer> = copied.collect();
-    let first = Offer { source: shelf, price: sourcing::Price::default() };
-    Ok(std::iter::once(first).chain(copied).collect())
+    let source = Arc::clone(shelf) as Arc<dyn sourcing::Source>;
+    std::iter::once(Offer { source, price: sourcing::Price::default() }).chain(copied).collect()
 }
 
 /// Whoever waits for the file never sees half of it.
 fn write_ready_file(path: &Path, addresses: &Addresses) -> std::io::Result<()> {
-    let unfinished = path.with_extension("part");
-    std::fs::write(&unfinished, serde_json::to_vec(addresses)?)?;
-    std::fs::rename(unfinished, path)
+    write_whole(path, &serde_json::to_vec(addresses)?)
 }

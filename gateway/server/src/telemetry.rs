@@ -1,7 +1,7 @@
 //! What the node says: log lines on stderr, access lines to their own place.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,9 +34,9 @@ impl AccessLog {
         let target: Box<dyn Write + Send> = match (config.to, &config.path) {
             (AccessLogTarget::Off, _) => return Ok((Self { written: None }, Arc::new(Nowhere))),
             (AccessLogTarget::File, Some(path)) => {
-                Box::new(BufWriter::new(File::options().create(true).append(true).open(path)?))
+                Box::new(File::options().create(true).append(true).open(path)?)
             }
-            _ => Box::new(BufWriter::new(io::stderr())),
+            _ => Box::new(io::stderr()),
         };
         let (sink, lines) = mpsc::channel(config.queue_lines);
         let (done, written) = oneshot::channel();
@@ -66,19 +66,30 @@ impl AccessSink for Nowhere {
     }
 }
 
-/// Writes as lines come and flushes whenever none is waiting.
+/// Bytes of lines that are written at once.
+const MAX_BATCH: usize = 64 * 1024;
+
+/// Writes as lines come, always whole ones at once: while one process takes over from another, both write.
 fn write_lines(mut lines: mpsc::Receiver<String>, mut target: Box<dyn Write + Send>) {
-    let mut told = false;
+    let (mut told, mut batch) = (false, Vec::new());
     while let Some(line) = lines.blocking_recv() {
-        let mut written = writeln!(target, "{line}");
-        while let Ok(line) = lines.try_recv() {
-            written = written.and(writeln!(target, "{line}"));
+        batch.clear();
+        push_line(&mut batch, &line);
+        while batch.len() < MAX_BATCH
+            && let Ok(line) = lines.try_recv()
+        {
+            push_line(&mut batch, &line);
         }
-        if let Err(error) = written.and_then(|()| target.flush()) {
+        if let Err(error) = target.write_all(&batch).and_then(|()| target.flush()) {
             // Once is enough: a full disk would otherwise fill the log too.
             if !std::mem::replace(&mut told, true) {
                 tracing::error!(%error, "access lines cannot be written");
             }
         }
     }
+}
+
+fn push_line(batch: &mut Vec<u8>, line: &str) {
+    batch.extend_from_slice(line.as_bytes());
+    batch.push(b'\n');
 }

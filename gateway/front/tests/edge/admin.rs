@@ -1,13 +1,43 @@
 //! The operator's listener.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
-use front::{Admin, AdminConfig};
+use engine::{Epoch, PurgeKind, Purged, Scope};
+use front::{Admin, AdminConfig, AdminParts, Inheritance, Purge, Purging, Readiness};
 use prometheus::{IntCounter, Registry};
 
 use crate::client::Wire;
+
+/// Takes note of what it is asked for.
+#[derive(Default)]
+struct Noted(Mutex<Vec<String>>);
+
+impl Purge for Noted {
+    fn purge(&self, scope: Scope, kind: PurgeKind) -> Purging<'_> {
+        let mut noted = self.0.lock().expect("whole");
+        noted.push(format!("{} {scope}", kind.as_str()));
+        let epoch = Epoch(noted.len() as u32);
+        Box::pin(async move { Ok(Purged { epoch, objects: 3, disks_behind: 1 }) })
+    }
+}
+
+fn start(config: &AdminConfig, registry: Registry, ready: Readiness, key: Option<&str>) -> Admin {
+    start_with(config, registry, ready, key, &Arc::default())
+}
+
+fn start_with(
+    config: &AdminConfig,
+    registry: Registry,
+    ready: Readiness,
+    key: Option<&str>,
+    noted: &Arc<Noted>,
+) -> Admin {
+    let purge = Arc::clone(noted);
+    let parts = AdminParts { registry, ready, purge, key: key.map(str::to_owned) };
+    Admin::start(config, parts, &mut Inheritance::default()).expect("starts")
+}
 
 #[tokio::test]
 async fn metrics_health_and_readiness() {
@@ -19,7 +49,7 @@ async fn metrics_health_and_readiness() {
     let told = Arc::clone(&ready);
     let readiness = move || if told.load(Relaxed) { Ok(()) } else { Err("no index yet".to_owned()) };
     let config = AdminConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..AdminConfig::default() };
-    let admin = Admin::start(&config, registry, Arc::new(readiness)).expect("starts");
+    let admin = start(&config, registry, Arc::new(readiness), None);
     let mut wire = Wire::open(admin.address().expect("bound")).await;
 
     let metrics = wire.get("/metrics", "").await;
@@ -40,13 +70,79 @@ async fn metrics_health_and_readiness() {
 
 #[tokio::test]
 async fn it_is_bounded() {
-    let config = AdminConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), max_connections: 1 };
-    let admin = Admin::start(&config, Registry::new(), Arc::new(|| Ok(()))).expect("starts");
+    let config =
+        AdminConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), max_connections: 1, key_file: None };
+    let admin = start(&config, Registry::new(), Arc::new(|| Ok(())), None);
     let address = admin.address().expect("bound");
     let mut first = Wire::open(address).await;
     assert_eq!(first.get("/healthz", "").await.status, 200);
-    assert_eq!(Wire::open(address).await.more().await, 0, "the second is closed at once");
-    assert_eq!(first.get("/healthz", "").await.status, 200);
+    let mut second = Wire::open(address).await;
+    assert_eq!(second.get("/healthz", "").await.status, 200);
+    assert_eq!(first.more().await, 0, "idle, it made room");
     drop(admin);
-    assert_eq!(first.more().await, 0, "dropped with its owner");
+    assert_eq!(second.more().await, 0, "dropped with its owner");
+}
+
+fn post(fields: &str, body: &str) -> String {
+    format!("POST /purge HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n{fields}\r\n{body}", body.len())
+}
+
+#[tokio::test]
+async fn a_purge_is_carried_out_and_answered() {
+    let config = AdminConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..AdminConfig::default() };
+    let (registry, noted) = (Registry::new(), Arc::new(Noted::default()));
+    let admin = start_with(&config, registry, Arc::new(|| Ok(())), Some("secret"), &noted);
+    let mut wire = Wire::open(admin.address().expect("bound")).await;
+    let key = "Authorization: Bearer secret\r\n";
+    wire.send(post(key, r#"{"title": "bbb", "soft": true}"#)).await;
+    let done = wire.reply(true).await;
+    assert_eq!((done.status, done.field("content-type")), (200, "application/json"));
+    let answer: serde_json::Value = serde_json::from_slice(&done.body).expect("JSON");
+    assert_eq!(
+        (&answer["epoch"], &answer["objects"], &answer["disks_behind"]),
+        (&1.into(), &3.into(), &1.into())
+    );
+    assert!(answer["milliseconds"].is_u64(), "{answer}");
+    wire.send(post(key, r#"{"titel": "bbb"}"#)).await;
+    let bad = wire.reply(true).await;
+    assert!(bad.status == 400 && bad.text().contains("unknown field `titel`"), "{}", bad.text());
+    for denied in ["", "Authorization: Bearer secre\r\n"] {
+        wire.send(post(denied, r#"{"title": "bbb"}"#)).await;
+        assert_eq!(wire.reply(true).await.status, 401);
+    }
+    assert_eq!(wire.get("/purge", "").await.status, 405);
+    assert_eq!(noted.0.lock().expect("whole").as_slice(), ["soft title bbb"]);
+    let metrics = wire.get("/metrics", "").await;
+    for series in
+        ["{result=\"soft\"} 1", "{result=\"bad\"} 1", "{result=\"denied\"} 2", "{result=\"hard\"} 0"]
+    {
+        assert!(metrics.text().contains(&format!("weir_front_purges_total{series}")), "{series}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_posted_is_small_plain_and_from_no_browser() {
+    let config = AdminConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..AdminConfig::default() };
+    let noted = Arc::new(Noted::default());
+    let admin = start_with(&config, Registry::new(), Arc::new(|| Ok(())), None, &noted);
+    let title = r#"{"title": "bbb"}"#;
+    let long = format!(r#"{{"title": "bbb", "x": "{}"}}"#, "x".repeat(5000));
+    for (request, status) in [
+        (post("Origin: https://evil.example\r\n", title), 405),
+        (post("Transfer-Encoding: chunked\r\n", title), 400),
+        (post("Upgrade: h2c\r\n", title), 400),
+        (post("Host: b\r\n", title), 400),
+        (post("Content-Length: 16\r\n", title).replacen("Content-Length: 16", "Content-Length: 7", 1), 400),
+        (post("", title).replace("Content-Length: 16", "Content-Length: +16"), 400),
+        (post("", title).replace("Content-Length: 16\r\n", ""), 413),
+        (post("", title).replace("/purge", "/metrics"), 405),
+        (post("", title).replace("/purge", "/p"), 404),
+        (post("", title).replace("/purge", "/%70urge"), 400),
+        (post("", &long), 413),
+    ] {
+        let mut wire = Wire::open(admin.address().expect("bound")).await;
+        wire.send(&request).await;
+        assert_eq!(wire.reply(true).await.status, status, "{request}");
+    }
+    assert!(noted.0.lock().expect("whole").is_empty());
 }

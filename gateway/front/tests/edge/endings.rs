@@ -130,3 +130,33 @@ async fn the_last_response_before_a_drain_says_so() {
     assert_eq!(timeout(SOON, drain).await.expect("in time").expect("no panic").connections_cut, 0);
     world.until("weir_front_connections", 0.0).await;
 }
+
+#[tokio::test]
+async fn a_front_that_is_replaced_gives_each_connection_one_more_response() {
+    let mut world = World::new().await;
+    let (path, address) = (world.path("v720/0.m4s"), world.address());
+    let (mut asks, mut rests) = (Wire::open(address).await, Wire::open(address).await);
+    assert_eq!(asks.get(&path, "").await.status, 200);
+    assert_eq!(rests.get(&path, "").await.status, 200);
+    let front = world.front.take().expect("there");
+    let (now, short) = (Instant::now(), Duration::from_millis(600));
+    let leaving = tokio::spawn(async move { front.leave(now + short, now + SOON).await });
+    until_refused(address).await;
+    let last = asks.get(&path, "").await;
+    assert_eq!((last.status, last.field("connection")), (200, "close"));
+    assert!(last.body == *world.bytes("v720/0.m4s"));
+    assert_eq!(asks.more().await, 0);
+    assert_eq!(rests.more().await, 0, "an idle one is closed politely in the end");
+    let left = timeout(SOON, leaving).await.expect("in time").expect("no panic");
+    assert_eq!((left.connections_cut, left.responses_cut), (0, 0));
+    assert!(now.elapsed() >= short);
+}
+
+async fn until_refused(address: std::net::SocketAddr) {
+    let refused = async {
+        while tokio::net::TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, refused).await.expect("the listener closes");
+}

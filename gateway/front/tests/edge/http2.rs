@@ -289,3 +289,106 @@ async fn broken_frames_end_the_connection() {
     wire.rest().await;
     world.until("weir_front_connections", 0.0).await;
 }
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(payload.len()).expect("short").to_be_bytes();
+    let head = [len[1], len[2], len[3], kind, flags];
+    [&head[..], &stream.to_be_bytes(), payload].concat()
+}
+
+/// Fields as literals that nobody remembers (RFC 7541 section 6.2.2).
+fn fields(list: &[(&str, &str)]) -> Vec<u8> {
+    let text = |text: &str| [&[u8::try_from(text.len()).expect("short")], text.as_bytes()].concat();
+    list.iter().flat_map(|(name, value)| [vec![0], text(name), text(value)].concat()).collect()
+}
+
+/// Kinds and payloads of the frames, up to the first that answers stream 1 or ends the connection.
+async fn answer(wire: &mut Wire) -> Option<(u8, Vec<u8>)> {
+    let mut bytes = Vec::new();
+    loop {
+        while bytes.len() >= 9 {
+            let len = usize::from(bytes[0]) << 16 | usize::from(bytes[1]) << 8 | usize::from(bytes[2]);
+            if bytes.len() < 9 + len {
+                break;
+            }
+            let frame: Vec<u8> = bytes.drain(..9 + len).collect();
+            if matches!(frame[3], 1 | 3 | 7) {
+                return Some((frame[3], frame[9..].to_vec()));
+            }
+        }
+        let mut piece = [0; 4096];
+        let read = tokio::io::AsyncReadExt::read(&mut wire.socket, &mut piece);
+        match timeout(SOON, read).await.expect("something in time") {
+            Ok(0) | Err(_) => return None,
+            Ok(read) => bytes.extend_from_slice(&piece[..read]),
+        }
+    }
+}
+
+const METHOD: (&str, &str) = (":method", "GET");
+const SCHEME: (&str, &str) = (":scheme", "http");
+const PATH: (&str, &str) = (":path", "/healthz");
+const AUTHORITY: (&str, &str) = (":authority", "e");
+
+#[tokio::test]
+async fn malformed_requests_are_never_answered_well() {
+    let world = World::new().await;
+    let good = [METHOD, SCHEME, PATH, AUTHORITY];
+    let with = |more: (&'static str, &'static str)| [&good[..], &[more]].concat();
+    let rows = [
+        ("no method", vec![SCHEME, PATH, AUTHORITY]),
+        ("no scheme", vec![METHOD, PATH, AUTHORITY]),
+        ("no path", vec![METHOD, SCHEME, AUTHORITY]),
+        ("an empty path", vec![METHOD, SCHEME, (":path", ""), AUTHORITY]),
+        ("no authority", vec![METHOD, SCHEME, PATH]),
+        ("two methods", with(METHOD)),
+        ("two paths", with(PATH)),
+        ("two authorities", with(AUTHORITY)),
+        ("a response's field", with((":status", "200"))),
+        ("an unknown pseudo-header", with((":version", "2"))),
+        ("a pseudo-header after a field", vec![METHOD, SCHEME, ("x", "y"), PATH, AUTHORITY]),
+        ("an upper-case name", with(("X-Name", "y"))),
+        ("connection", with(("connection", "close"))),
+        ("keep-alive", with(("keep-alive", "1"))),
+        ("upgrade", with(("upgrade", "websocket"))),
+        ("transfer-encoding", with(("transfer-encoding", "chunked"))),
+        ("te other than trailers", with(("te", "gzip"))),
+        ("another host", with(("host", "other"))),
+        ("a line end in a value", with(("x", "a\r\nb"))),
+        ("a NUL in a value", with(("x", "a\0b"))),
+        ("a length without a body", with(("content-length", "5"))),
+        ("a signed length", with(("content-length", "+0"))),
+        ("a fragment of a path", vec![METHOD, SCHEME, (":path", "healthz"), AUTHORITY]),
+        ("connect", vec![(":method", "CONNECT"), ("authority", "e:1")]),
+        ("extended connect", [&with((":protocol", "websocket"))[1..], &[(":method", "CONNECT")]].concat()),
+    ];
+    for (name, row) in rows {
+        let mut wire = Wire::open(world.address()).await;
+        wire.send([PREFACE, &frame(1, 5, 1, &fields(&row))].concat()).await;
+        let answered = answer(&mut wire).await;
+        let well =
+            answered.as_ref().is_some_and(|(kind, payload)| *kind == 1 && payload.first() == Some(&0x88));
+        assert!(!well, "{name}: answered with 200");
+    }
+    let mut wire = Wire::open(world.address()).await;
+    wire.send([PREFACE, &frame(1, 5, 1, &fields(&good))].concat()).await;
+    let (kind, payload) = answer(&mut wire).await.expect("an answer");
+    assert_eq!((kind, payload[0]), (1, 0x88), "the same without the abuse");
+}
+
+#[tokio::test]
+async fn a_head_in_endless_continuations_ends_the_connection() {
+    let world = World::new().await;
+    let mut wire = Wire::open(world.address()).await;
+    wire.send([PREFACE, &frame(1, 1, 1, &fields(&[METHOD, SCHEME, PATH, AUTHORITY]))].concat()).await;
+    let value = "x".repeat(100);
+    let more: Vec<u8> = (0..20).flat_map(|_| frame(9, 0, 1, &fields(&[("x", &value)]))).collect();
+    let mut sent = 0;
+    while wire.socket.write_all(&more).await.is_ok() {
+        sent += more.len();
+        assert!(sent < 32 << 20, "a head of {sent} bytes is still read");
+    }
+    world.until("weir_front_connections", 0.0).await;
+}

@@ -94,15 +94,66 @@ async fn a_slow_viewer_and_a_slow_source_are_waited_for() {
 }
 
 #[tokio::test]
-async fn one_connection_too_many_is_closed_at_once() {
-    let world = World::with(short(|config| config.max_connections = 2)).await;
+async fn when_all_are_busy_one_connection_too_many_is_closed_at_once() {
+    let choice = short(|config| {
+        config.max_connections = 2;
+        config.write_timeout = Duration::from_secs(20);
+    });
+    let world = World::with(Choice { big: 600_000, ..choice }).await;
+    world.source.hold_at(300_000);
+    let path = world.path("v720/1.m4s");
     let (mut first, mut second) = (Wire::open(world.address()).await, Wire::open(world.address()).await);
-    assert_eq!(first.get("/healthz", "").await.status, 200);
-    assert_eq!(second.get("/healthz", "").await.status, 200);
+    for wire in [&mut first, &mut second] {
+        wire.send(format!("GET {path} HTTP/1.1\r\nHost: e\r\n\r\n")).await;
+        wire.head().await.expect("a response");
+    }
     assert_eq!(Wire::open(world.address()).await.more().await, 0);
     world.until("weir_front_connections_refused_total", 1.0).await;
     drop(first);
     world.until("weir_front_connections", 1.0).await;
+    assert_eq!(Wire::open(world.address()).await.get("/healthz", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_full_house_closes_the_connection_that_has_been_idle_longest() {
+    let world = World::with(short(|config| {
+        config.max_connections = 3;
+        config.idle_timeout = Duration::from_secs(60);
+    }))
+    .await;
+    let mut wires = Vec::new();
+    for _ in 0..3 {
+        let mut wire = Wire::open(world.address()).await;
+        assert_eq!(wire.get("/healthz", "").await.status, 200);
+        sleep(Duration::from_millis(5)).await;
+        wires.push(wire);
+    }
+    // The first has not been idle longest any more.
+    assert_eq!(wires[0].get("/healthz", "").await.status, 200);
+    let mut newcomer = Wire::open(world.address()).await;
+    assert_eq!(newcomer.get("/healthz", "").await.status, 200);
+    assert_eq!(wires[1].more().await, 0, "the second made room");
+    world.until(&ended("crowded"), 1.0).await;
+    for at in [0, 2] {
+        assert_eq!(wires[at].get("/healthz", "").await.status, 200, "{at}");
+    }
+    assert!(world.metric("weir_front_connections_refused_total") < 0.5);
+}
+
+#[tokio::test]
+async fn an_address_has_only_so_many_connections() {
+    let world = World::with(short(|config| config.max_connections_per_address = 2)).await;
+    let (mut first, mut second) = (Wire::open(world.address()).await, Wire::open(world.address()).await);
+    assert_eq!(first.get("/healthz", "").await.status, 200);
+    assert_eq!(second.get("/healthz", "").await.status, 200);
+    assert_eq!(Wire::open(world.address()).await.more().await, 0);
+    world.until("weir_front_connections_refused_by_address_total", 1.0).await;
+    let other = tokio::net::TcpSocket::new_v4().expect("a socket");
+    other.bind(([127, 0, 0, 2], 0).into()).expect("another address of this machine");
+    let mut other = Wire::over(other.connect(world.address()).await.expect("connects"));
+    assert_eq!(other.get("/healthz", "").await.status, 200);
+    drop(first);
+    world.until("weir_front_connections", 2.0).await;
     assert_eq!(Wire::open(world.address()).await.get("/healthz", "").await.status, 200);
 }
 

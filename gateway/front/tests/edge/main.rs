@@ -9,3 +9,4 @@ mod endings;
 mod hostile;
 mod http2;
 mod limits;
+mod overload;

@@ -114,14 +114,24 @@ impl World {
 
     /// A token for `title` that lives for an hour.
     pub(crate) fn token_for(&self, title: &str) -> String {
+        self.token_of("session-1", title)
+    }
+
+    /// The same for another session.
+    pub(crate) fn token_of(&self, session: &str, title: &str) -> String {
         let claims = Claims {
             issuer: "weir".to_owned(),
-            session: "session-1".parse().expect("valid"),
+            session: session.parse().expect("valid"),
             title: title.parse().expect("valid"),
             issued: NOW - 10,
             expires: NOW + 3600,
         };
         self.signer.sign(&claims).expect("signs")
+    }
+
+    /// The URL path of a part of the film in a session.
+    pub(crate) fn path_of(&self, session: &str, part: &str) -> String {
+        format!("/p/{}/{FILM}/{part}", self.token_of(session, "bbb"))
     }
 
     /// The URL path of a part of the film.

@@ -154,8 +154,14 @@ fn example_with_everything() -> String {
 fn the_embedded_example_names_every_key_with_its_default() {
     let everything = parse(&example_with_everything());
     let bare = parse(&LEAST.replace("[[source]]", "[[store.disk]]\n[shelf]\n[[source]]"));
-    assert_eq!(everything.front, bare.front);
-    assert_eq!(everything.admin, bare.admin);
+    // What has no default is there as an example.
+    let (mut front, mut admin) = (everything.front.clone(), everything.admin.clone());
+    assert!(front.overload.cdn.take().is_some() && admin.key_file.take().is_some());
+    assert_eq!((front, admin), (bare.front, bare.admin));
+    assert_eq!(
+        (&everything.takeover_socket, everything.takeover_timeout),
+        (&bare.takeover_socket, bare.takeover_timeout)
+    );
     assert_eq!(everything.store, bare.store);
     assert_eq!(everything.shelf, bare.shelf);
     assert_eq!(everything.engine, bare.engine);

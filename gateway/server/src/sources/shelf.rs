@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use engine::Scope;
 use futures_util::{StreamExt, stream};
 use media::index::{INDEX_OBJECT, MAX_INDEX_LEN};
 use sourcing::{BoxFuture, Opened, Reason, Source, SourceError, SourceId, SourceKind, Want};
@@ -39,6 +40,27 @@ impl Shelf {
         Arc::new(Beside { source, shelf: Arc::clone(self) })
     }
 
+    /// Removes the copies that a purge is about; says how many. A purge of a rendition or a segment is about no
+    /// index. Which titles carry a tag is written in the indexes themselves: a copy that has its text goes, even
+    /// if it stands there for another reason; it will be bought again.
+    pub(crate) fn forget(&self, scope: &Scope) -> io::Result<u64> {
+        let mut forgotten = 0;
+        for copy in copies(&self.root)? {
+            let name = copy.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let meant = match scope {
+                Scope::Segment(_) => false,
+                Scope::Title(title) => name.split_once('.').is_some_and(|(of, _)| of == title.as_str()),
+                Scope::Prefix(prefix) => format!("{}/", name.replacen('.', "/", 1)).starts_with(prefix),
+                Scope::Tag(tag) => contains(&std::fs::read(&copy.path)?, tag.as_str().as_bytes()),
+            };
+            if meant {
+                std::fs::remove_file(&copy.path)?;
+                forgotten += 1;
+            }
+        }
+        Ok(forgotten)
+    }
+
     /// A copy is whole or not there: it gets its name last.
     fn put(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.make_room(bytes.len() as u64)?;
@@ -60,6 +82,10 @@ impl Shelf {
         }
         Ok(())
     }
+}
+
+fn contains(text: &[u8], word: &[u8]) -> bool {
+    text.windows(word.len().max(1)).any(|window| window == word)
 }
 
 struct Copy {
@@ -206,6 +232,50 @@ mod tests {
         assert_eq!(read(&*packages, film).await.as_deref(), Ok(&b"film"[..]));
         assert_eq!(read(&*shelf, film).await, Err(Reason::Unsupported));
         assert_eq!(std::fs::read_dir(dir.path().join("shelf")).expect("listed").count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_purge_takes_the_copies_it_is_about() {
+        let (dir, shelf, packages) = world(10_000);
+        let all =
+            ["bbb/00000000000000ff", "bbb/0000000000000100", "bbb2/00000000000000ff", "abc/00000000000000aa"];
+        let fill = || async {
+            for package in all {
+                let index = format!("{package}/index.weir");
+                let tags = if package.starts_with("abc") { "..vendor-acme.." } else { ".." };
+                write(&dir, &index, tags.as_bytes());
+                assert!(read(&*packages, &index).await.is_ok());
+                until_kept(&shelf, &index).await;
+            }
+        };
+        let left = || {
+            let copies = copies(&dir.path().join("shelf")).expect("listed");
+            let names = copies.iter().map(|copy| copy.path.file_name().expect("a name").to_owned());
+            let mut names: Vec<_> = names.map(|name| name.into_string().expect("text")).collect();
+            names.sort();
+            names
+        };
+        let [ff, hundred, bbb2, abc] =
+            ["bbb.00000000000000ff", "bbb.0000000000000100", "bbb2.00000000000000ff", "abc.00000000000000aa"];
+        let prefix = |prefix: &str| Scope::Prefix(prefix.to_owned());
+        let (key, _) = media::SegmentKey::parse("bbb/00000000000000ff/v720/1.m4s").expect("a key");
+        for (scope, stay) in [
+            (Scope::Title("bbb".parse().expect("a title")), vec![abc, bbb2]),
+            (prefix("bbb"), vec![abc]),
+            (prefix("bbb/"), vec![abc, bbb2]),
+            (prefix("bbb/00000000000000ff/"), vec![abc, hundred, bbb2]),
+            (prefix("bbb/00000000000000ff/v720/"), vec![abc, ff, hundred, bbb2]),
+            (Scope::Segment(key), vec![abc, ff, hundred, bbb2]),
+            (Scope::Tag("vendor-acme".parse().expect("a tag")), vec![ff, hundred, bbb2]),
+        ] {
+            fill().await;
+            let forgotten = shelf.forget(&scope).expect("forgotten");
+            assert_eq!(
+                (left(), forgotten),
+                (stay.iter().map(|&name| name.to_owned()).collect(), 4 - stay.len() as u64),
+                "{scope}"
+            );
+        }
     }
 
     #[tokio::test]

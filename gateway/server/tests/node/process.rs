@@ -55,11 +55,17 @@ impl Drop for Node {
 impl Node {
     /// Starts a node with `gateway.toml` in `dir` and waits until it says where it is.
     pub(crate) fn start(dir: &Path) -> Self {
+        Self::start_with(dir, &[])
+    }
+
+    /// The same with further flags.
+    pub(crate) fn start_with(dir: &Path, flags: &[&str]) -> Self {
         let (ready, log) = (dir.join("data/ready.json"), dir.join("log"));
         let _ = fs::remove_file(&ready);
         let errors = fs::File::options().create(true).append(true).open(&log).expect("a log");
         let mut command = Command::new(PROGRAM);
-        command.arg("--config").arg(dir.join("gateway.toml")).stdout(Stdio::null()).stderr(errors);
+        command.arg("--config").arg(dir.join("gateway.toml")).args(flags);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
         let mut child = command.spawn().expect("started");
         let addresses: serde_json::Value = until("the node is ready", || {
             let ended = child.try_wait().expect("a child");
@@ -88,8 +94,11 @@ impl Node {
     }
 
     pub(crate) fn terminate(&self) {
-        let kill = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill runs");
-        assert!(kill.success());
+        signal(self.id(), "TERM");
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn kill_hard(mut self) {
@@ -100,6 +109,12 @@ impl Node {
     pub(crate) fn wait(&mut self) -> ExitStatus {
         until("the node has stopped", || self.child.try_wait().expect("a child"))
     }
+}
+
+/// Sends a signal to a process that a test started.
+pub(crate) fn signal(process: u32, name: &str) {
+    let sent = Command::new("kill").arg("-s").arg(name).arg(process.to_string()).status();
+    assert!(sent.expect("kill runs").success());
 }
 
 /// A response as it came.
