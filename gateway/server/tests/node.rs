@@ -6,7 +6,7 @@ mod package;
 mod process;
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 
@@ -286,4 +286,45 @@ fn problems_are_told_before_anything_starts() {
     fs::write(&file, "nonsense = 1").expect("written");
     let told = String::from_utf8(run(&file, "--check-config").stderr).expect("text");
     assert!(told.contains("unknown field `nonsense`"), "{told}");
+}
+
+/// What `curl -d body` does, and the JSON that comes back.
+fn purge(node: &Node, body: &str) -> serde_json::Value {
+    let mut stream = send(&node.admin, "POST", "/purge", &[("Content-Length", &body.len().to_string())]);
+    stream.write_all(body.as_bytes()).expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, json) = answer.split_once("\r\n\r\n").expect("a head");
+    assert!(head.starts_with("HTTP/1.1 200 "), "{answer}");
+    serde_json::from_str(json).expect("JSON")
+}
+
+#[test]
+fn a_purged_title_is_bought_again_and_stays_purged_after_a_restart() {
+    let package = Package::new();
+    let dir = world(&package, "");
+    let node = Node::start(dir.path());
+    let token = package.token("bbb", 600);
+    let film = package.everything();
+    let play = |node: &Node| {
+        let hit = |(path, bytes): &(String, Vec<u8>)| {
+            let answer = node.get(&format!("/p/{token}/{path}"));
+            assert!(answer.body == *bytes, "{path}");
+            answer.field("cache-status").unwrap_or_default().contains("hit")
+        };
+        film.iter().filter(|part| hit(part)).count()
+    };
+    until("everything is stored", || (play(&node) == film.len()).then_some(()));
+    let kept = || fs::read_dir(dir.path().join("data/indexes")).expect("listed").count();
+    assert_eq!(kept(), 1);
+    let done = purge(&node, r#"{"title": "bbb"}"#);
+    assert!(done["objects"].as_u64() >= Some(film.len() as u64) && done["disks_behind"] == 0, "{done}");
+    assert_eq!((play(&node), node.metric(r#"weir_front_purges_total{result="hard"}"#)), (0, 1));
+    let again = purge(&node, r#"{"prefix": "bbb/"}"#);
+    assert!(again["epoch"].as_u64() > done["epoch"].as_u64(), "{again}");
+    assert_eq!(kept(), 0, "the index went with it");
+    node.kill_hard();
+    let node = Node::start(dir.path());
+    assert_eq!(play(&node), 0, "what was purged does not come back from the disk");
+    assert!(node.log().contains(r#""what":"title bbb""#));
 }
