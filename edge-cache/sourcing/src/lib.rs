@@ -16,6 +16,7 @@ pub mod config;
 pub mod health;
 pub mod planner;
 pub mod price;
+pub mod tariff;
 
 mod fetch;
 mod metrics;
