@@ -11,6 +11,7 @@ mod ladder;
 mod load;
 mod money;
 mod sheet;
+pub mod transit;
 mod unit;
 
 #[cfg(test)]
