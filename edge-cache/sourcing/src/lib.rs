@@ -15,6 +15,7 @@
 pub mod account;
 pub mod config;
 pub mod health;
+pub mod meter;
 pub mod planner;
 pub mod policy;
 pub mod price;
