@@ -19,6 +19,7 @@ use crate::clock;
 use crate::config::{
     CloudFrontConfig, Config, DirectoryConfig, HttpConfig, PeerConfig, S3Config, SigningPolicy, SourceConfig,
 };
+use crate::cost::Prices;
 use crate::sources::{DirectorySource, HttpOptions, HttpSource, S3Options, S3Source, Signer, Signing, tls};
 
 /// The longest file that is read as a key, a certificate or a header value.
@@ -31,6 +32,7 @@ pub(crate) struct Materials {
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
     pub(crate) identity: Option<Identity>,
     pub(crate) offers: Vec<Offer>,
+    pub(crate) prices: Option<Prices>,
 }
 
 impl Materials {
@@ -49,6 +51,7 @@ impl Materials {
         let tls = config.tls.as_ref().map(|tls| front_tls(&tls.cert, &tls.key));
         let tls = tls.and_then(|loaded| problems.keep("tls", loaded));
         let identity = config.peer.as_ref().and_then(|peer| problems.keep("peer", identity(peer)));
+        let prices = Prices::load(config).and_then(|loaded| problems.keep("cost", loaded));
         let mut offers = Vec::new();
         for source in &config.source {
             let loaded = load_source(source).await;
@@ -57,7 +60,7 @@ impl Materials {
             }
         }
         if problems.0.is_empty() {
-            Ok(Self { token_keys, index_keys, tls, identity, offers })
+            Ok(Self { token_keys, index_keys, tls, identity, offers, prices })
         } else {
             Err(problems.0)
         }

@@ -16,6 +16,7 @@ use store::SegmentStore;
 use tokio::time::Instant;
 
 use crate::config::{Config, PeerConfig, ShelfConfig};
+use crate::cost::Cost;
 use crate::materials::Materials;
 use crate::sources::Shelf;
 use crate::telemetry::AccessLog;
@@ -48,6 +49,7 @@ pub(crate) struct Node {
     engine: Engine,
     link: Option<Link>,
     admin: Admin,
+    cost: Option<Cost>,
     access_log: AccessLog,
     readiness: Arc<Stage>,
 }
@@ -76,7 +78,7 @@ impl Node {
         let admin =
             Admin::start(&config.admin, registry.clone(), watched(&readiness)).map_err(in_room("admin"))?;
         let store = SegmentStore::open(&config.store, None, &registry).await.map_err(in_room("store"))?;
-        let Materials { token_keys, index_keys, tls, identity, mut offers } = materials;
+        let Materials { token_keys, index_keys, tls, identity, mut offers, prices } = materials;
         let link = match (&config.peer, &identity) {
             (Some(peer), Some(identity)) => Some(link(peer, identity, &store, &registry)?),
             _ => None,
@@ -87,8 +89,10 @@ impl Node {
         }
         let sources =
             Sources::new(seeded(&config.sourcing), offers, &registry).map_err(in_room("sourcing"))?;
-        let engine = Engine::new(config.engine.clone(), store, sources, index_keys, &registry);
+        let engine = Engine::new(config.engine.clone(), store, Arc::clone(&sources), index_keys, &registry);
         let engine = engine.map_err(in_room("engine"))?;
+        let cost = prices.map(|prices| Cost::start(prices, &sources, &engine, &registry)).transpose();
+        let cost = cost.map_err(in_room("cost"))?;
         let (access_log, access) = AccessLog::start(&config.access_log).map_err(in_room("access_log"))?;
         let parts = FrontParts {
             config: config.front.clone(),
@@ -100,7 +104,7 @@ impl Node {
             tls,
         };
         let front = Front::start(parts, &registry).map_err(in_room("front"))?;
-        let node = Self { front, engine, link, admin, access_log, readiness };
+        let node = Self { front, engine, link, admin, cost, access_log, readiness };
         node.announce(config)?;
         Ok(node)
     }
@@ -141,6 +145,9 @@ impl Node {
             link.close(LEAST_FLUSH).await;
         }
         drop(self.front);
+        if let Some(cost) = self.cost {
+            cost.stop(LEAST_FLUSH).await;
+        }
         self.access_log.finish(LEAST_FLUSH).await;
         let (connections_cut, responses_cut) = (cut.connections_cut, cut.responses_cut);
         tracing::info!(connections_cut, responses_cut, flushed, "stopped");
