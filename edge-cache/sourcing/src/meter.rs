@@ -14,7 +14,7 @@ mod ledger;
 use std::collections::BTreeMap;
 
 pub use baseline::{Baseline, BaselineConfig, Baselines};
-pub use ledger::{Count, FORMAT, Ledger, MAX_PAST, PastMonth, Settled};
+pub use ledger::{Count, FORMAT, Ledger, MAX_PAST, Settled, Statement};
 
 use crate::account::{Account, Pricing, SourcePrice, Volume};
 use crate::source::SourceId;
@@ -154,8 +154,7 @@ impl Meter {
 
     fn close_month(&mut self) {
         let end = self.ledger.month.start() + self.ledger.month.seconds();
-        let bill = self.bill(end);
-        let baselines = bill.baselines.iter().map(|(name, usd)| ((*name).to_owned(), *usd)).collect();
+        let Ledger { lines, baselines, .. } = self.ledger(end);
         let next =
             Ledger::new(self.ledger.site.clone(), self.ledger.price_region.clone(), self.ledger.month.next());
         let mut closed = std::mem::replace(&mut self.ledger, next);
@@ -163,12 +162,12 @@ impl Meter {
         self.ledger.profile = if seen.len() >= DAY_SLOTS { points(seen) } else { closed.profile };
         self.ledger.sheet.clone_from(&closed.sheet);
         self.ledger.past = std::mem::take(&mut closed.past);
-        self.ledger.past.push(PastMonth {
+        self.ledger.past.push(Statement {
             month: closed.month,
             sheet: closed.sheet,
             sources: closed.sources,
             delivered: closed.delivered,
-            lines: bill.lines,
+            lines,
             baselines,
         });
         let surplus = self.ledger.past.len().saturating_sub(MAX_PAST);
@@ -346,10 +345,12 @@ impl Meter {
         Baseline::ALL.into_iter().map(|baseline| (baseline.as_str(), bill(baseline))).collect()
     }
 
-    /// What to write down: the counts, and what they came to under the sheet of today.
+    /// What to write down at this moment: the counts, and what they came to under the sheet of today.
     #[must_use]
-    pub fn ledger(&self) -> Ledger {
-        Ledger { billed: self.line_bills(), ..self.ledger.clone() }
+    pub fn ledger(&self, now: u64) -> Ledger {
+        let Bill { lines, baselines } = self.bill(now);
+        let baselines = baselines.into_iter().map(|(name, usd)| (name.to_owned(), usd)).collect();
+        Ledger { billed: self.line_bills(), lines, baselines, ..self.ledger.clone() }
     }
 
     /// The counts so far.

@@ -107,19 +107,19 @@ impl Cost {
     /// # Errors
     /// The ledger's file cannot be read, the metrics exist already, or a source's price makes no sense.
     pub(crate) fn start(
-        prices: Prices,
+        prices: &Prices,
         sources: &Arc<Sources>,
         engine: &Engine,
         registry: &Registry,
     ) -> Result<Self, String> {
-        let setup = setup(&prices, &sources.report()).map_err(|problems| problems.join("; "))?;
+        let setup = setup(prices, &sources.report()).map_err(|problems| problems.join("; "))?;
         let now = clock::unix_seconds();
         let config = &prices.config;
         let fresh = || Ledger::new(config.site.clone(), config.price_region.clone(), Month::of(now));
         let mut ledger = file::read(&config.ledger, now)?.unwrap_or_else(fresh);
         ledger.site.clone_from(&config.site);
         ledger.price_region.clone_from(&config.price_region);
-        tell(&prices, now);
+        tell(prices, now);
         let meter = Arc::new(Mutex::new(Meter::new(setup, ledger)));
         let scrape = Scrape {
             meter: Arc::clone(&meter),
@@ -244,7 +244,7 @@ impl Clerk {
     }
 
     async fn save(&self) {
-        let ledger = self.meter.lock().unwrap_or_else(PoisonError::into_inner).ledger();
+        let ledger = self.meter.lock().unwrap_or_else(PoisonError::into_inner).ledger(clock::unix_seconds());
         let path = self.path.clone();
         let written = tokio::task::spawn_blocking(move || file::write(&path, &ledger)).await;
         match written {

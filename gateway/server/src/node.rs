@@ -91,7 +91,7 @@ impl Node {
             Sources::new(seeded(&config.sourcing), offers, &registry).map_err(in_room("sourcing"))?;
         let engine = Engine::new(config.engine.clone(), store, Arc::clone(&sources), index_keys, &registry);
         let engine = engine.map_err(in_room("engine"))?;
-        let cost = prices.map(|prices| Cost::start(prices, &sources, &engine, &registry)).transpose();
+        let cost = prices.map(|prices| Cost::start(&prices, &sources, &engine, &registry)).transpose();
         let cost = cost.map_err(in_room("cost"))?;
         let (access_log, access) = AccessLog::start(&config.access_log).map_err(in_room("access_log"))?;
         let parts = FrontParts {

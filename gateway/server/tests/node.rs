@@ -264,7 +264,8 @@ fn a_neighbour_is_cheaper_than_the_source() {
 fn figure(node: &Node, series: &str) -> f64 {
     let text = String::from_utf8(ask(&node.admin, "GET", "/metrics", &[]).body).expect("text");
     let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    value.unwrap_or_else(|| panic!("{series} in\n{text}")).parse().expect("a number")
+    let value = value.ok_or_else(|| format!("{series} in\n{text}")).expect("the series");
+    value.parse().expect("a number")
 }
 
 #[test]

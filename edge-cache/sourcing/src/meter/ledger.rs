@@ -74,17 +74,21 @@ pub struct Ledger {
     pub settled: BTreeMap<String, Settled>,
     /// What each line came to when this was written, with the volume it stands for.
     pub billed: BTreeMap<String, Settled>,
+    /// What the month had come to when this was written, by line of the bill.
+    pub lines: BTreeMap<String, Dollars>,
+    /// What it would have come to, by baseline.
+    pub baselines: BTreeMap<String, Dollars>,
     /// Closed months, the newest last.
-    pub past: Vec<PastMonth>,
+    pub past: Vec<Statement>,
 }
 
-/// A closed month.
+/// What a month came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PastMonth {
-    /// Which.
+pub struct Statement {
+    /// Which month.
     pub month: Month,
-    /// The sheet that it was closed with.
+    /// The sheet that it was derived with.
     pub sheet: String,
     /// Bought, by source.
     pub sources: BTreeMap<SourceId, Count>,
@@ -94,6 +98,14 @@ pub struct PastMonth {
     pub lines: BTreeMap<String, Dollars>,
     /// What it would have come to, by baseline.
     pub baselines: BTreeMap<String, Dollars>,
+}
+
+impl Statement {
+    /// Everything that was spent.
+    #[must_use]
+    pub fn total(&self) -> Dollars {
+        self.lines.values().copied().sum()
+    }
 }
 
 impl Ledger {
@@ -113,8 +125,24 @@ impl Ledger {
             profile: Vec::new(),
             settled: BTreeMap::new(),
             billed: BTreeMap::new(),
+            lines: BTreeMap::new(),
+            baselines: BTreeMap::new(),
             past: Vec::new(),
         }
+    }
+
+    /// Every month it knows, the current one last.
+    #[must_use]
+    pub fn statements(&self) -> Vec<Statement> {
+        let now = Statement {
+            month: self.month,
+            sheet: self.sheet.clone(),
+            sources: self.sources.clone(),
+            delivered: self.delivered,
+            lines: self.lines.clone(),
+            baselines: self.baselines.clone(),
+        };
+        self.past.iter().cloned().chain([now]).collect()
     }
 
     /// Everything bought.

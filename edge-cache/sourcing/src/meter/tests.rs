@@ -84,7 +84,8 @@ fn money_is_derived_from_the_months_volume() {
 fn a_ledger_survives_a_restart_and_counters_begin_at_nothing() {
     let mut first = Meter::new(setup(SHEET, &[cdn()]), ledger());
     first.observe(hour(1), &readings(&[(100 * GB, 100)], 50 * GB));
-    let written = first.ledger();
+    let written = first.ledger(hour(1));
+    assert_eq!(written.statements()[0].total(), first.bill(hour(1)).total());
     let mut second = Meter::new(setup(SHEET, &[cdn()]), written);
     second.observe(hour(2), &readings(&[(20 * GB, 7)], 30 * GB));
     second.observe(hour(3), &readings(&[(20 * GB, 7)], 30 * GB));
@@ -108,13 +109,13 @@ fn a_new_sheet_prices_what_comes_after_it() {
     old.observe(hour(1), &readings(&[(20_000 * GB, 0)], 0));
     let bought = |meter: &Meter| meter.bill(hour(9)).lines["bunny.standard.na_eu"];
     assert_eq!(bought(&old), usd("200"));
-    let mut new = Meter::new(setup(&flat("0.02"), &terms), old.ledger());
+    let mut new = Meter::new(setup(&flat("0.02"), &terms), old.ledger(hour(1)));
     assert_eq!(bought(&new), usd("200"));
     new.observe(hour(2), &readings(&[(5_000 * GB, 0)], 0));
     assert_eq!(bought(&new), usd("300"));
-    let third = Meter::new(setup(&flat("0.03"), &terms), new.ledger());
+    let third = Meter::new(setup(&flat("0.03"), &terms), new.ledger(hour(2)));
     assert_eq!(bought(&third), usd("300"), "and once more");
-    let gone = Meter::new(setup(SHEET, &[cdn()]), third.ledger());
+    let gone = Meter::new(setup(SHEET, &[cdn()]), third.ledger(hour(3)));
     assert_eq!(bought(&gone), usd("300"), "a line that nobody uses any more");
 }
 

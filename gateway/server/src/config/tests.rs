@@ -24,9 +24,8 @@ fn the_least_file_is_enough_and_survives_the_round_trip() {
     assert_eq!(parse(&printed), config);
 }
 
-#[test]
-fn every_problem_is_told_at_once_with_its_key() {
-    let text = r#"
+/// A file in which nothing makes sense.
+const NONSENSE: &str = r#"
         node = "a b"
         [log]
         filter = "not=a=level"
@@ -71,7 +70,10 @@ fn every_problem_is_told_at_once_with_its_key() {
         address = "nowhere"
         fingerprint = "00"
     "#;
-    let problems = parse(text).problems();
+
+#[test]
+fn every_problem_is_told_at_once_with_its_key() {
+    let problems = parse(NONSENSE).problems();
     for key in [
         "node:",
         "log.filter:",
