@@ -289,17 +289,6 @@ impl Engine {
         }
     }
 
-    /// How near the engine is to refusing work.
-    #[must_use]
-    pub fn strain(&self) -> Strain {
-        let waiting = self.0.table.len().saturating_sub(self.0.config.max_fills);
-        let percent = (waiting * 100).checked_div(self.0.config.max_waiting_fills).unwrap_or(0);
-        Strain {
-            waiting_fills_percent: u32::try_from(percent).unwrap_or(u32::MAX),
-            fill_buffer_percent: self.0.admission.buffer_percent(),
-        }
-    }
-
     /// The level of load that this engine goes by.
     #[must_use]
     pub fn load(&self) -> &Arc<Load> {
@@ -312,6 +301,12 @@ impl Engine {
         self.0.tasks.close();
         self.0.tasks.wait().await;
         self.0.store.flush().await;
+    }
+
+    /// Body bytes handed out and requests served since the start.
+    #[must_use]
+    pub fn delivered(&self) -> (u64, u64) {
+        self.0.metrics.delivered()
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
