@@ -8,9 +8,15 @@ use control_api::rest::{CaptionSource, EntitlementKind};
 use control_api::{SessionId, ViewerId};
 use media::{Tag, TitleId};
 
+use crate::cost::Cost;
+
 /// The operator's command line.
 #[derive(Debug, Parser)]
-#[command(name = "weir", version, about = "Take films in, sell rights, open playback sessions")]
+#[command(
+    name = "weir",
+    version,
+    about = "Take films in, sell rights, open playback sessions, count the money"
+)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) connection: Connection,
@@ -58,6 +64,9 @@ pub(crate) enum Command {
     /// Playback tokens without the control plane, to test gateways
     #[command(subcommand)]
     Token(Token),
+    /// What delivery costs: reports, simulations, advice; offline
+    #[command(subcommand)]
+    Cost(Cost),
 }
 
 #[derive(Debug, Subcommand)]

@@ -15,7 +15,7 @@ use crate::arguments::{Add, Arguments, Buy, Command, Connection, Titles, Token};
 use crate::client::Api;
 use crate::config::Settings;
 use crate::error::Error;
-use crate::{clock, entropy, mint, render};
+use crate::{clock, cost, entropy, mint, render};
 
 /// How often a watched ingest is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -65,6 +65,7 @@ pub(crate) async fn perform(arguments: Arguments, out: &mut impl Write) -> Resul
             let session: PlaybackSession = connect(connection)?.post("/v1/sessions", &wish, None).await?;
             printer.print(&session, || render::session(&session))
         }
+        Command::Cost(wish) => cost::perform(&wish, printer.out),
         Command::Token(Token::Mint(wish)) => {
             let token = mint::mint(wish, clock::now())?;
             printer.print(&serde_json::json!({ "token": token }), || format!("{token}\n"))

@@ -36,6 +36,8 @@ pub(crate) enum Error {
     StillRunning { title: String, stage: &'static str },
     #[error("the token cannot be signed: {0}")]
     Token(#[from] TokenError),
+    #[error("{0}")]
+    Cost(String),
     #[error("no randomness: {0}")]
     Entropy(std::io::Error),
     #[error("cannot write the answer: {0}")]

@@ -1,8 +1,8 @@
 //! `weir`: the operator's command line over the control plane's HTTP API.
 //!
 //! It adds films and watches their ingest, sells rights and opens playback sessions; `token mint` signs a
-//! token without the control plane, for tests of a gateway. Tables for people, `--json` for programs: the
-//! JSON is the API's own. It keeps no state.
+//! token without the control plane, for tests of a gateway; `cost` reports, simulates and advises on money,
+//! from files only. Tables for people, `--json` for programs: the JSON is the API's own. It keeps no state.
 //!
 //! What can go wrong ends as one text on the standard error that says what to do next, and exit status 1;
 //! wrong usage is exit status 2.
@@ -12,6 +12,7 @@ mod client;
 mod clock;
 mod commands;
 mod config;
+mod cost;
 mod entropy;
 mod error;
 mod mint;

@@ -303,6 +303,12 @@ impl Engine {
         self.0.store.flush().await;
     }
 
+    /// Body bytes handed out and requests served since the start.
+    #[must_use]
+    pub fn delivered(&self) -> (u64, u64) {
+        self.0.metrics.delivered()
+    }
+
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.0.metrics
     }

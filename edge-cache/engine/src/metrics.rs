@@ -53,6 +53,10 @@ impl<T: PartialEq> Each<T> {
             counter.inc_by(count);
         }
     }
+
+    fn sum(&self) -> u64 {
+        self.0.iter().map(|(_, counter)| counter.get()).sum()
+    }
 }
 
 pub(crate) struct Metrics {
@@ -154,6 +158,11 @@ impl Metrics {
 
     pub(crate) fn sent(&self, outcome: Outcome, bytes: usize) {
         self.bytes.add(&outcome, bytes as u64);
+    }
+
+    /// Bytes and requests, over all outcomes.
+    pub(crate) fn delivered(&self) -> (u64, u64) {
+        (self.bytes.sum(), self.requests.sum())
     }
 
     pub(crate) fn failed(&self, failure: Failure) {

@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::health::Standing;
-use crate::planner::{Candidate, Choice, ChoiceReason, plan, rest_ends};
+use crate::planner::{Candidate, Choice, ChoiceReason, Plan, rest_ends};
 use crate::source::{ByteStream, Opened, Reason, SourceError, SourceId, SourceKind};
 use crate::sources::{Sources, Transfer};
 use crate::want::Want;
@@ -30,6 +30,20 @@ pub struct Fetch {
     /// What this fetch knows about each source.
     marks: Vec<Mark>,
     last: LastError,
+    desk: Desk,
+}
+
+/// Where decisions are made: buffers that one fetch uses again and again.
+#[derive(Debug, Default)]
+struct Desk {
+    candidates: Vec<Candidate>,
+    plan: Plan,
+}
+
+impl Desk {
+    fn with_capacity(sources: usize) -> Self {
+        Self { candidates: Vec::with_capacity(sources), plan: Plan::with_capacity(sources) }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -80,7 +94,8 @@ impl std::error::Error for Exhausted {}
 impl Fetch {
     pub(crate) fn new(sources: Arc<Sources>, want: Want, deadline: Instant) -> Self {
         let marks = vec![Mark::default(); sources.known.len()];
-        Self { sources, want, deadline, attempts: 0, marks, last: LastError::default() }
+        let desk = Desk::with_capacity(marks.len());
+        Self { sources, want, deadline, attempts: 0, marks, last: LastError::default(), desk }
     }
 
     /// Opens the next source at byte `from` of the want: as many bytes as the caller has verified. Returns when
@@ -106,8 +121,17 @@ impl Fetch {
     }
 
     /// The best source that has a permit to spare. `None` when nobody is left or the deadline has come.
-    async fn next_turn(&self, want: &Want) -> Option<(Choice, OwnedSemaphorePermit)> {
-        for choice in self.choices(want).await {
+    async fn next_turn(&mut self, want: &Want) -> Option<(Choice, OwnedSemaphorePermit)> {
+        // Lent out so that the waits below may look at the fetch; who is dropped in a wait loses buffers only.
+        let mut desk = std::mem::take(&mut self.desk);
+        self.choose(want, &mut desk).await;
+        let turn = self.first_with_a_permit(desk.plan.choices()).await;
+        self.desk = desk;
+        turn
+    }
+
+    async fn first_with_a_permit(&self, choices: &[Choice]) -> Option<(Choice, OwnedSemaphorePermit)> {
+        for choice in choices {
             if choice.reason == ChoiceReason::Again {
                 self.pause(self.marks[choice.index].tries).await;
             }
@@ -116,40 +140,39 @@ impl Fetch {
                 return None;
             }
             if let Some(permit) = self.permit(choice.index).await {
-                return Some((choice, permit));
+                return Some((*choice, permit));
             }
         }
         None
     }
 
-    /// The plan; but if it has nobody but sources that rest, and a rest ends soon, the plan of that moment: one
-    /// that said "slow down" is worth the wait when there is no other.
-    async fn choices(&self, want: &Want) -> Vec<Choice> {
+    /// Makes the plan; but if it has nobody but sources that rest, and a rest ends soon, the plan of that
+    /// moment: one that said "slow down" is worth the wait when there is no other.
+    async fn choose(&self, want: &Want, desk: &mut Desk) {
         let len = want.len().unwrap_or(GUESSED_LEN);
-        let (now, candidates) = self.candidates(false);
-        let choices = plan(now, &candidates, len);
-        if choices.first().is_some_and(|choice| choice.reason != ChoiceReason::LastResort) {
-            return choices;
+        let now = self.look(false, &mut desk.candidates);
+        desk.plan.decide(now, &desk.candidates, len);
+        if desk.plan.choices().first().is_some_and(|choice| choice.reason != ChoiceReason::LastResort) {
+            return;
         }
         let soon = self.deadline.min(now + self.sources.config.rest_wait);
-        match rest_ends(&self.candidates(true).1).filter(|end| *end <= soon) {
-            None => choices,
-            Some(end) => {
-                sleep_until(end).await;
-                let (now, candidates) = self.candidates(true);
-                plan(now, &candidates, len)
-            }
+        self.look(true, &mut desk.candidates);
+        if let Some(end) = rest_ends(&desk.candidates).filter(|end| *end <= soon) {
+            sleep_until(end).await;
+            let now = self.look(true, &mut desk.candidates);
+            desk.plan.decide(now, &desk.candidates, len);
         }
     }
 
     /// What is known of each source now. With a second chance those that only asked for a pause count as new.
-    fn candidates(&self, second_chance: bool) -> (Instant, Vec<Candidate>) {
+    fn look(&self, second_chance: bool, candidates: &mut Vec<Candidate>) -> Instant {
         let now = Instant::now();
-        let candidate = |(index, mark): (usize, &Mark)| {
+        candidates.clear();
+        candidates.extend(self.marks.iter().enumerate().map(|(index, mark)| {
             let tried = mark.tries > 0 && !(second_chance && mark.throttled);
             Candidate { tried, absent: mark.absent.is_some(), ..self.sources.candidate(index, now) }
-        };
-        (now, self.marks.iter().enumerate().map(candidate).collect())
+        }));
+        now
     }
 
     async fn pause(&self, tries: u32) {
@@ -205,7 +228,8 @@ impl Fetch {
     }
 
     fn exhausted(&self) -> Exhausted {
-        let (_, candidates) = self.candidates(false);
+        let mut candidates = Vec::new();
+        self.look(false, &mut candidates);
         let asked = |c: &Candidate| c.absent || c.standing != Standing::Closed;
         let not_here = self.marks.iter().any(|mark| mark.absent == Some(Reason::NotFound));
         let not_found = not_here && self.attempts == 0 && candidates.iter().all(asked);

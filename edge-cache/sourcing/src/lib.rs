@@ -12,10 +12,14 @@
 //! carries the last reason. Sources that fail rest for a growing, capped time, but the last one is never
 //! given up. The choice and its price are explained in `DESIGN.md` beside this crate.
 
+pub mod account;
 pub mod config;
 pub mod health;
+pub mod meter;
 pub mod planner;
+pub mod policy;
 pub mod price;
+pub mod tariff;
 
 mod fetch;
 mod metrics;
@@ -32,5 +36,5 @@ pub use price::Price;
 pub use source::{
     BoxFuture, ByteStream, Opened, Reason, Source, SourceError, SourceId, SourceIdError, SourceKind,
 };
-pub use sources::{ConfigError, MAX_SOURCES, Offer, SourceReport, Sources};
+pub use sources::{ConfigError, Explained, MAX_SOURCES, Offer, SourceReport, Sources};
 pub use want::{SegmentWant, Want};

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::health::Standing;
 use crate::price::Price;
+use crate::tariff::Rate;
 
 /// Prices that differ by no more than this count as equal.
 pub const PRICE_BAND_PERCENT: u64 = 5;
@@ -19,11 +20,51 @@ pub const PRICE_BAND_PERCENT: u64 = 5;
 /// The latency of the source used last counts as only this much of itself.
 pub const FAVOURITE_PERCENT: u32 = 75;
 
+/// What something costs, in attodollars: wide enough for any want at any price.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cost(u128);
+
+impl Cost {
+    /// One request for so many bytes.
+    #[must_use]
+    pub fn of(byte: Rate, request: Rate, len: u64) -> Self {
+        Self(u128::from(byte.get()) * u128::from(len) + u128::from(request.get()))
+    }
+
+    /// In picodollars, rounded down.
+    #[must_use]
+    pub const fn picodollars(self) -> u128 {
+        self.0 / 1_000_000
+    }
+}
+
+/// The most that counts as equal to a cost.
+#[must_use]
+pub fn with_band(cost: Cost) -> Cost {
+    Cost(cost.0.saturating_add(cost.0 / 100 * u128::from(PRICE_BAND_PERCENT)))
+}
+
+/// What a source takes now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Asking {
+    /// For a byte.
+    pub byte: Rate,
+    /// For a request.
+    pub request: Rate,
+}
+
+impl From<Price> for Asking {
+    fn from(price: Price) -> Self {
+        let rate = Rate::picodollars;
+        Self { byte: rate(price.picodollars_per_byte), request: rate(price.picodollars_per_request) }
+    }
+}
+
 /// What the planner knows about one source.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate {
-    /// Its price.
-    pub price: Price,
+    /// What it takes.
+    pub asking: Asking,
     /// Where its breaker stands.
     pub standing: Standing,
     /// Average time to the first byte; `None` before the first answer, which counts as fast: it gets a chance.
@@ -93,30 +134,70 @@ enum Part {
     Again,
 }
 
-/// Orders the candidates for a fetch of `want_len` bytes, the next to try first. Those that cannot help are
-/// not in the list: absent ones, resting ones (but see above), and resting ones that failed in this fetch.
+/// The order for one fetch. It is made anew for each leg and keeps its buffers, so that deciding allocates
+/// nothing once it has seen as many candidates.
+#[derive(Debug, Default)]
+pub struct Plan {
+    choices: Vec<Choice>,
+    order: Vec<Place>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    part: Part,
+    cost: Cost,
+    at: usize,
+}
+
+impl Plan {
+    /// A plan with room for so many candidates.
+    #[must_use]
+    pub fn with_capacity(candidates: usize) -> Self {
+        // One more for the last resort.
+        Self { choices: Vec::with_capacity(candidates + 1), order: Vec::with_capacity(candidates) }
+    }
+
+    /// The next to try first.
+    #[must_use]
+    pub fn choices(&self) -> &[Choice] {
+        &self.choices
+    }
+
+    /// Orders the candidates for a fetch of `want_len` bytes. Those that cannot help are not in the list:
+    /// absent ones, resting ones (but see above), and resting ones that failed in this fetch.
+    pub fn decide(&mut self, now: Instant, candidates: &[Candidate], want_len: u64) {
+        let cost = |c: &Candidate| Cost::of(c.asking.byte, c.asking.request, want_len);
+        self.order.clear();
+        let places = candidates.iter().enumerate();
+        let places = places.filter_map(|(at, c)| Some(Place { part: part(now, c)?, cost: cost(c), at }));
+        self.order.extend(places);
+        self.order.sort_unstable_by_key(|place| (place.part, place.cost, place.at));
+        let mut rest = self.order.as_mut_slice();
+        while let Some(&Place { part, cost, .. }) = rest.first() {
+            let limit = with_band(cost);
+            let band = rest.iter().take_while(|place| place.part == part && place.cost <= limit).count();
+            let (equals, dearer) = rest.split_at_mut(band);
+            equals.sort_unstable_by_key(|place| (felt_latency(&candidates[place.at]), place.cost, place.at));
+            rest = dearer;
+        }
+        let in_use = self.order.iter().filter(|place| place.part == Part::InUse);
+        let lowest = in_use.map(|place| place.cost).min().unwrap_or_default();
+        self.choices.clear();
+        let choices = self.order.iter().enumerate().map(|(nth, place)| {
+            let reason = reason(now, &candidates[place.at], place, nth, lowest);
+            Choice { index: place.at, reason }
+        });
+        self.choices.extend(choices);
+        self.choices.extend(last_resort(now, candidates));
+    }
+}
+
+/// [`Plan::decide`] for once.
 #[must_use]
 pub fn plan(now: Instant, candidates: &[Candidate], want_len: u64) -> Vec<Choice> {
-    let mut order: Vec<(Part, usize)> = Vec::with_capacity(candidates.len());
-    order.extend(candidates.iter().enumerate().filter_map(|(at, c)| Some((part(now, c)?, at))));
-    let cost = |at: usize| candidates[at].price.of(want_len);
-    order.sort_by_key(|(part, at)| (*part, cost(*at), *at));
-    let mut rest = order.as_mut_slice();
-    while let Some(&(part, cheapest)) = rest.first() {
-        let limit = with_band(cost(cheapest));
-        let band = rest.iter().take_while(|(p, at)| *p == part && cost(*at) <= limit).count();
-        let (equals, dearer) = rest.split_at_mut(band);
-        equals.sort_by_key(|(_, at)| (felt_latency(&candidates[*at]), cost(*at), *at));
-        rest = dearer;
-    }
-    let in_use = order.iter().filter(|(part, _)| *part == Part::InUse);
-    let lowest = in_use.map(|(_, at)| cost(*at)).min().unwrap_or(0);
-    let reason =
-        |place: usize, part: Part, at: usize| reason(now, &candidates[at], part, place, cost(at), lowest);
-    let mut plan: Vec<Choice> = Vec::with_capacity(order.len() + 1);
-    plan.extend(order.iter().enumerate().map(|(n, &(p, at))| Choice { index: at, reason: reason(n, p, at) }));
-    plan.extend(last_resort(now, candidates));
-    plan
+    let mut plan = Plan::with_capacity(candidates.len());
+    plan.decide(now, candidates, want_len);
+    plan.choices
 }
 
 /// `None` for those that are not to be asked in the ordinary course.
@@ -135,24 +216,20 @@ fn part(now: Instant, candidate: &Candidate) -> Option<Part> {
     }
 }
 
-fn with_band(cost: u64) -> u64 {
-    cost.saturating_add(cost / 100 * PRICE_BAND_PERCENT)
-}
-
 fn felt_latency(candidate: &Candidate) -> Duration {
     let latency = candidate.first_byte.unwrap_or_default();
     if candidate.favourite { latency * FAVOURITE_PERCENT / 100 } else { latency }
 }
 
-fn reason(now: Instant, c: &Candidate, part: Part, place: usize, cost: u64, lowest: u64) -> ChoiceReason {
+fn reason(now: Instant, c: &Candidate, place: &Place, nth: usize, lowest: Cost) -> ChoiceReason {
     let due = matches!(c.standing, Standing::Open { until } if until <= now);
-    match part {
+    match place.part {
         Part::Slow => ChoiceReason::Slow,
         Part::Again => ChoiceReason::Again,
         Part::InUse if due => ChoiceReason::Trial,
-        Part::InUse if cost == lowest => ChoiceReason::Cheapest,
-        Part::InUse if place == 0 && c.favourite => ChoiceReason::Steady,
-        Part::InUse if place == 0 => ChoiceReason::Faster,
+        Part::InUse if place.cost == lowest => ChoiceReason::Cheapest,
+        Part::InUse if nth == 0 && c.favourite => ChoiceReason::Steady,
+        Part::InUse if nth == 0 => ChoiceReason::Faster,
         Part::InUse => ChoiceReason::Dearer,
     }
 }
@@ -188,7 +265,7 @@ mod tests {
 
     fn at(price: u64, latency_ms: u64) -> Candidate {
         Candidate {
-            price: Price { picodollars_per_byte: price, picodollars_per_request: 0 },
+            asking: Asking { byte: Rate::picodollars(price), request: Rate::ZERO },
             standing: Standing::Closed,
             first_byte: Some(Duration::from_millis(latency_ms)),
             slow: false,
@@ -230,7 +307,7 @@ mod tests {
     #[test]
     fn the_request_price_counts_for_small_wants() {
         let per_request = Price { picodollars_per_byte: 1, picodollars_per_request: 400_000 };
-        let requests = Candidate { price: per_request, ..at(0, 10) };
+        let requests = Candidate { asking: per_request.into(), ..at(0, 10) };
         let first = |len| plan(Instant::now(), &[requests, at(2, 10)], len)[0].index;
         assert_eq!((first(1_000), first(10_000_000)), (1, 0));
     }
@@ -305,7 +382,8 @@ mod tests {
                 let c = &candidates[choice.index];
                 !c.tried && !c.slow && choice.reason != ChoiceReason::LastResort
             });
-            let costs: Vec<u64> = in_use.map(|choice| candidates[choice.index].price.of(MB)).collect();
+            let cost = |c: &Candidate| Cost::of(c.asking.byte, c.asking.request, MB);
+            let costs: Vec<Cost> = in_use.map(|choice| cost(&candidates[choice.index])).collect();
             prop_assert!(costs.windows(2).all(|pair| pair[0] <= with_band(pair[1])));
         }
     }

@@ -1,7 +1,8 @@
 //! All places this node may buy from, and what is remembered about them.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::fmt;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,13 +10,15 @@ use prometheus::Registry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use crate::account::{MAX_LINKS, SourcePrice};
 use crate::config::SourcingConfig;
 use crate::fetch::Fetch;
 use crate::health::{Health, Standing};
 use crate::metrics::{Metrics, Outcome, SourceMetrics};
-use crate::planner::Candidate;
+use crate::planner::{Asking, Candidate, ChoiceReason, plan};
 use crate::price::Price;
 use crate::source::{Reason, Source, SourceError, SourceId, SourceKind};
+use crate::tariff::Rate;
 use crate::want::Want;
 
 /// A source and what it takes for its bytes.
@@ -48,15 +51,51 @@ pub struct Sources {
     /// Index of the source that delivered last.
     favourite: AtomicUsize,
     draws: AtomicU64,
+    /// Bytes that each link may still take in this slot.
+    allowances: [AtomicI64; MAX_LINKS],
 }
 
 /// One source and everything remembered about it.
 pub(crate) struct Known {
     pub(crate) source: Arc<dyn Source>,
     price: Price,
+    posted: Posted,
     health: Mutex<Health>,
     pub(crate) permits: Arc<Semaphore>,
     metrics: SourceMetrics,
+}
+
+/// What a source takes now. Read by every decision, written every few seconds; a decision that sees half of a
+/// change is as good as one a moment earlier.
+struct Posted {
+    byte: AtomicU64,
+    request: AtomicU64,
+    /// For a byte when the link's allowance is used up.
+    beyond: AtomicU64,
+    /// Which link, or [`NO_LINK`].
+    link: AtomicUsize,
+}
+
+const NO_LINK: usize = usize::MAX;
+
+impl Posted {
+    fn new(price: SourcePrice) -> Self {
+        let posted = Self {
+            byte: AtomicU64::default(),
+            request: AtomicU64::default(),
+            beyond: AtomicU64::default(),
+            link: AtomicUsize::default(),
+        };
+        posted.set(price);
+        posted
+    }
+
+    fn set(&self, price: SourcePrice) {
+        self.byte.store(price.byte.get(), Ordering::Relaxed);
+        self.request.store(price.request.get(), Ordering::Relaxed);
+        self.beyond.store(price.link.map_or(0, |(_, beyond)| beyond.get()), Ordering::Relaxed);
+        self.link.store(price.link.map_or(NO_LINK, |(link, _)| link), Ordering::Relaxed);
+    }
 }
 
 /// What is known about one source now.
@@ -66,8 +105,10 @@ pub struct SourceReport {
     pub id: SourceId,
     /// What it is.
     pub kind: SourceKind,
-    /// What it takes.
+    /// What it takes by the configuration.
     pub price: Price,
+    /// What it takes now.
+    pub asking: Asking,
     /// Where its breaker stands.
     pub standing: Standing,
     /// Failures in a row.
@@ -80,6 +121,33 @@ pub struct SourceReport {
     pub requests: u64,
     /// Spent so far, in picodollars.
     pub spend_picodollars: u64,
+}
+
+/// One line of an explanation: a source, what is known of it, and why it would be asked when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explained {
+    /// Who.
+    pub id: SourceId,
+    /// What it takes now.
+    pub asking: Asking,
+    /// Where its breaker stands.
+    pub standing: Standing,
+    /// Average time to the first byte; `None` before the first one.
+    pub first_byte: Option<Duration>,
+    /// Why it stands here; `None` for those that would not be asked.
+    pub reason: Option<ChoiceReason>,
+}
+
+impl fmt::Display for Explained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reason = self.reason.map_or("not asked", ChoiceReason::as_str);
+        let per_gb = self.asking.byte.usd_per_billion();
+        write!(f, "{}: {reason}, {per_gb:.6} USD/GB, {}", self.id, self.standing.as_str())?;
+        match self.first_byte {
+            Some(took) => write!(f, ", first byte {} ms", took.as_millis()),
+            None => f.write_str(", never asked"),
+        }
+    }
 }
 
 impl Sources {
@@ -107,12 +175,37 @@ impl Sources {
             metrics: metrics.of(offer.source.id()),
             source: offer.source,
             price: offer.price,
+            posted: Posted::new(offer.price.into()),
             health: Mutex::default(),
             permits: Arc::new(Semaphore::new(config.permits)),
         });
         let known = known.collect();
         let favourite = AtomicUsize::new(usize::MAX);
-        Ok(Arc::new(Self { config, known, favourite, draws: AtomicU64::new(0) }))
+        let allowances = [const { AtomicI64::new(i64::MAX) }; MAX_LINKS];
+        Ok(Arc::new(Self { config, known, favourite, draws: AtomicU64::new(0), allowances }))
+    }
+
+    /// Posts what the sources take from now on, in their order, and what each link may still take in this slot.
+    pub fn post(&self, prices: &[SourcePrice], allowances: &[u64]) {
+        self.known.iter().zip(prices).for_each(|(known, price)| known.posted.set(*price));
+        for (posted, left) in self.allowances.iter().zip(allowances) {
+            posted.store(i64::try_from(*left).unwrap_or(i64::MAX), Ordering::Relaxed);
+        }
+    }
+
+    /// In which order a fetch of so many bytes would ask now, and why; those that would not be asked come last.
+    #[must_use]
+    pub fn explain(&self, want_len: u64) -> Vec<Explained> {
+        let now = Instant::now();
+        let candidates: Vec<Candidate> = (0..self.known.len()).map(|at| self.candidate(at, now)).collect();
+        let plan = plan(now, &candidates, want_len);
+        let explained = |at: usize, reason| {
+            let Candidate { asking, standing, first_byte, .. } = candidates[at];
+            Explained { id: self.known[at].source.id().clone(), asking, standing, first_byte, reason }
+        };
+        let others = (0..candidates.len()).filter(|at| plan.iter().all(|choice| choice.index != *at));
+        let asked = plan.iter().map(|choice| explained(choice.index, Some(choice.reason)));
+        asked.chain(others.map(|at| explained(at, None))).collect()
     }
 
     /// Begins to buy something; nothing is asked before [`Fetch::next_leg`].
@@ -124,7 +217,7 @@ impl Sources {
     /// What is known about each source now, in the order of the configuration.
     #[must_use]
     pub fn report(&self) -> Vec<SourceReport> {
-        self.known.iter().map(Known::report).collect()
+        self.known.iter().map(|known| known.report(self.asking(known))).collect()
     }
 
     /// One source as the planner sees it, before a fetch adds what it has seen itself.
@@ -132,13 +225,30 @@ impl Sources {
         let known = &self.known[index];
         let health = known.health();
         Candidate {
-            price: known.price,
+            asking: self.asking(known),
             standing: health.standing(),
             first_byte: health.first_byte(),
             slow: health.is_slow(now, &self.config),
             favourite: self.favourite.load(Ordering::Relaxed) == index,
             tried: false,
             absent: false,
+        }
+    }
+
+    fn asking(&self, known: &Known) -> Asking {
+        let Posted { byte, request, beyond, link } = &known.posted;
+        let link = self.allowances.get(link.load(Ordering::Relaxed));
+        let spent = link.is_some_and(|left| left.load(Ordering::Relaxed) <= 0);
+        let byte = if spent { beyond } else { byte };
+        let rate = |posted: &AtomicU64| Rate::attodollars(posted.load(Ordering::Relaxed));
+        Asking { byte: rate(byte), request: rate(request) }
+    }
+
+    /// Bytes that came over a link use up its allowance.
+    fn took(&self, known: &Known, count: u64) {
+        let link = known.posted.link.load(Ordering::Relaxed);
+        if let Some(left) = self.allowances.get(link) {
+            left.fetch_sub(i64::try_from(count).unwrap_or(i64::MAX), Ordering::Relaxed);
         }
     }
 
@@ -159,17 +269,23 @@ const fn mix(value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
+/// What so many cost, for the counter of spend.
+fn picodollars(rate: Rate, count: u64) -> u64 {
+    u64::try_from(rate.of(count).picodollars()).unwrap_or_default()
+}
+
 impl Known {
     fn health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn report(&self) -> SourceReport {
+    fn report(&self, asking: Asking) -> SourceReport {
         let health = self.health();
         SourceReport {
             id: self.source.id().clone(),
             kind: self.source.kind(),
             price: self.price,
+            asking,
             standing: health.standing(),
             failures: health.failures(),
             first_byte: health.first_byte(),
@@ -198,7 +314,7 @@ impl Transfer {
         let trial = health.begin(started);
         known.metrics.stands(health.standing());
         drop(health);
-        known.metrics.spend.inc_by(known.price.of(0));
+        known.metrics.spend.inc_by(picodollars(sources.asking(known).request, 1));
         Self { sources, index, started, trial, ended: false, _permit: permit }
     }
 
@@ -224,7 +340,8 @@ impl Transfer {
     pub(crate) fn saw_bytes(&self, count: u64) {
         let known = self.known();
         known.metrics.bytes.inc_by(count);
-        known.metrics.spend.inc_by(known.price.picodollars_per_byte.saturating_mul(count));
+        known.metrics.spend.inc_by(picodollars(self.sources.asking(known).byte, count));
+        self.sources.took(known, count);
     }
 
     pub(crate) fn delivered(&mut self) {

@@ -10,7 +10,10 @@ use media::ByteRange;
 use prometheus::Registry;
 use tokio::time::Instant;
 
+use crate::account::SourcePrice;
 use crate::health::Standing;
+use crate::planner::ChoiceReason;
+use crate::tariff::Rate;
 use crate::*;
 
 const LEN: u64 = 100_000;
@@ -345,6 +348,66 @@ async fn every_byte_and_request_is_paid_for() {
     ] {
         assert!(text.contains(line), "{line} is missing in\n{text}");
     }
+}
+
+/// Prices in picodollars for a byte, of sources without links.
+fn posted(bytes: &[u64]) -> Vec<SourcePrice> {
+    let price = |byte: &u64| SourcePrice { byte: Rate::picodollars(*byte), ..SourcePrice::default() };
+    bytes.iter().map(price).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn posted_prices_decide_from_the_next_leg_on() {
+    let (a, b) = (Scripted::new("a", &[Act::Deliver]), Scripted::new("b", &[Act::Deliver]));
+    let (sources, _) = sources(SourcingConfig::default(), &[&a, &b]);
+    assert_eq!(buy(&sources, want()).await.expect("delivers").1, ["a"], "0 against 100");
+    sources.post(&posted(&[90, 20]), &[]);
+    assert_eq!(buy(&sources, want()).await.expect("delivers").1, ["b"]);
+    assert_eq!(sources.report()[1].spend_picodollars, LEN * 20);
+    let explained: Vec<String> = sources.explain(LEN).iter().map(ToString::to_string).collect();
+    assert_eq!(
+        explained,
+        [
+            "b: cheapest, 0.020000 USD/GB, closed, first byte 0 ms",
+            "a: dearer, 0.090000 USD/GB, closed, first byte 0 ms"
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_is_left_when_its_allowance_is_used_up() {
+    let (a, b) = (Scripted::new("link", &[Act::Deliver]), Scripted::new("b", &[Act::Deliver]));
+    let (sources, _) = sources(SourcingConfig::default(), &[&a, &b]);
+    let mut prices = posted(&[0, 20]);
+    prices[0].link = Some((0, Rate::picodollars(4_000)));
+    sources.post(&prices, &[LEN * 2]);
+    let mut from = Vec::new();
+    for _ in 0..3 {
+        from.extend(buy(&sources, want()).await.expect("delivers").1);
+    }
+    assert_eq!(from, ["link", "link", "b"]);
+    sources.post(&prices, &[LEN]);
+    assert_eq!(buy(&sources, want()).await.expect("delivers").1, ["link"], "a new slot");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_explanation_names_everybody() {
+    let dead = Scripted::new("dead", &[Act::Fail(Reason::Corrupt)]);
+    let (good, other) =
+        (Scripted::new("good", &[Act::Deliver]), Scripted::new("other", &[Act::Fail(Reason::Throttled)]));
+    let (sources, _) = sources(SourcingConfig::default(), &[&dead, &other, &good]);
+    buy(&sources, want()).await.expect("delivers");
+    let explained: Vec<_> =
+        sources.explain(LEN).into_iter().map(|line| (line.id.to_string(), line.reason)).collect();
+    let named = |id: &str| id.to_owned();
+    assert_eq!(
+        explained,
+        [
+            (named("good"), Some(ChoiceReason::Cheapest)),
+            (named("other"), Some(ChoiceReason::LastResort)),
+            (named("dead"), None)
+        ]
+    );
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! names, files, sources, prices. Unknown keys are errors, secrets are paths, and everything that makes no
 //! sense is reported together, each with its key.
 
+mod cost;
 mod peer;
 mod price;
 mod source;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use sourcing::{SourceId, SourcingConfig};
 use store::{ByteSize, StoreConfig};
 
+pub(crate) use self::cost::CostConfig;
 pub(crate) use self::peer::{NeighbourConfig, PeerConfig};
 pub(crate) use self::price::{UsdPerGb, UsdPerRequest};
 pub(crate) use self::source::{
@@ -76,6 +78,8 @@ pub(crate) struct Config {
     pub(crate) source: Vec<SourceConfig>,
     /// The QUIC link to neighbours; absent means this node neither asks nor serves any.
     pub(crate) peer: Option<PeerConfig>,
+    /// Prices from a sheet and the cost meter; absent means fixed prices and no bill.
+    pub(crate) cost: Option<CostConfig>,
 }
 
 impl Default for Config {
@@ -102,6 +106,7 @@ impl Default for Config {
             sourcing: SourcingConfig::default(),
             source: Vec::new(),
             peer: None,
+            cost: None,
         }
     }
 }
@@ -241,6 +246,7 @@ impl Config {
         let peer = self.peer.iter_mut().flat_map(|peer| [&mut peer.cert, &mut peer.key]);
         let trust = self.trust.token_keys.iter_mut().chain(&mut self.trust.index_keys);
         let sources = self.source.iter_mut().flat_map(SourceConfig::paths_mut);
+        let cost = self.cost.iter_mut().flat_map(|cost| [&mut cost.sheet, &mut cost.ledger]);
         let paths = own
             .into_iter()
             .flatten()
@@ -249,7 +255,8 @@ impl Config {
             .chain(tls)
             .chain(peer)
             .chain(trust)
-            .chain(sources);
+            .chain(sources)
+            .chain(cost);
         paths.for_each(|path| *path = data_dir.join(&*path));
     }
 
@@ -265,6 +272,7 @@ impl Config {
         problems.extend(self.sourcing.problems());
         problems.extend(self.source.iter().flat_map(SourceConfig::problems));
         problems.extend(self.peer.iter().flat_map(PeerConfig::problems));
+        problems.extend(self.cost.iter().flat_map(CostConfig::problems));
         problems.extend(self.name_clashes());
         problems
     }
@@ -298,6 +306,11 @@ impl Config {
         let tls = self.tls.is_some() || self.front.tls.is_empty();
         require(tls, "tls: front.tls has listeners, so tls.cert and tls.key are needed");
         require(!self.source.is_empty(), "source: at least one [[source]]");
+        let priced = self.source.iter().any(|source| source.deal().is_some());
+        require(
+            self.cost.is_some() || !priced,
+            "cost: a [source.tariff] needs this table and its price sheet",
+        );
         problems
     }
 

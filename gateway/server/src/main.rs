@@ -12,6 +12,7 @@
 
 mod clock;
 mod config;
+mod cost;
 mod entropy;
 mod heir;
 mod life;

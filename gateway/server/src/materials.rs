@@ -19,6 +19,7 @@ use crate::clock;
 use crate::config::{
     CloudFrontConfig, Config, DirectoryConfig, HttpConfig, PeerConfig, S3Config, SigningPolicy, SourceConfig,
 };
+use crate::cost::Prices;
 use crate::sources::{DirectorySource, HttpOptions, HttpSource, S3Options, S3Source, Signer, Signing, tls};
 
 /// The longest file that is read as a key, a certificate or a header value.
@@ -33,6 +34,7 @@ pub(crate) struct Materials {
     pub(crate) offers: Vec<Offer>,
     /// What whoever purges must know.
     pub(crate) admin_key: Option<String>,
+    pub(crate) prices: Option<Prices>,
 }
 
 impl Materials {
@@ -53,6 +55,7 @@ impl Materials {
         let identity = config.peer.as_ref().and_then(|peer| problems.keep("peer", identity(peer)));
         let admin_key = config.admin.key_file.as_ref();
         let admin_key = admin_key.and_then(|path| problems.keep("admin.key_file", key_text(path)));
+        let prices = Prices::load(config).and_then(|loaded| problems.keep("cost", loaded));
         let mut offers = Vec::new();
         for source in &config.source {
             let loaded = load_source(source).await;
@@ -61,7 +64,7 @@ impl Materials {
             }
         }
         if problems.0.is_empty() {
-            Ok(Self { token_keys, index_keys, tls, identity, offers, admin_key })
+            Ok(Self { token_keys, index_keys, tls, identity, offers, admin_key, prices })
         } else {
             Err(problems.0)
         }

@@ -17,6 +17,7 @@ use store::SegmentStore;
 use tokio::time::Instant;
 
 use crate::config::{Config, PeerConfig, ShelfConfig};
+use crate::cost::Cost;
 use crate::materials::Materials;
 use crate::purger::Purger;
 use crate::sources::Shelf;
@@ -54,6 +55,7 @@ pub(crate) struct Node {
     link: Option<Link>,
     admin: Admin,
     purger: Arc<Purger>,
+    cost: Option<Cost>,
     access_log: AccessLog,
     readiness: Arc<Stage>,
     takeovers: IntCounterVec,
@@ -82,7 +84,7 @@ impl Node {
         materials: Materials,
         inheritance: &mut Inheritance,
     ) -> Result<Self, StartError> {
-        let Materials { token_keys, index_keys, tls, identity, mut offers, admin_key } = materials;
+        let Materials { token_keys, index_keys, tls, identity, mut offers, admin_key, prices } = materials;
         let registry = Registry::new();
         build_info(&registry).map_err(in_room("metrics"))?;
         let takeovers = takeovers(&registry).map_err(in_room("metrics"))?;
@@ -113,10 +115,12 @@ impl Node {
         }
         let sources =
             Sources::new(seeded(&config.sourcing), offers, &registry).map_err(in_room("sourcing"))?;
-        let kept = Arc::clone(&store);
-        let engine = Engine::new(config.engine.clone(), kept, sources, index_keys, load, &registry);
+        let (kept, bought) = (Arc::clone(&store), Arc::clone(&sources));
+        let engine = Engine::new(config.engine.clone(), kept, bought, index_keys, load, &registry);
         let engine = engine.map_err(in_room("engine"))?;
         purger.begin(&engine, shelf.as_ref());
+        let cost = prices.map(|prices| Cost::start(&prices, &sources, &engine, &registry)).transpose();
+        let cost = cost.map_err(in_room("cost"))?;
         let (access_log, access) = AccessLog::start(&config.access_log).map_err(in_room("access_log"))?;
         let parts = FrontParts {
             config: config.front.clone(),
@@ -130,7 +134,7 @@ impl Node {
         let front = Front::succeed(parts, &registry, inheritance).map_err(in_room("front"))?;
         let late = start_admin.map(|start| start(inheritance)).transpose()?;
         let admin = early.or(late).ok_or("it was not started").map_err(in_room("admin"))?;
-        Ok(Self { front, engine, store, link, admin, purger, access_log, readiness, takeovers })
+        Ok(Self { front, engine, store, link, admin, purger, cost, access_log, readiness, takeovers })
     }
 
     /// Says where the node listens, in the log and in the ready file, and opens the door for load balancers.
@@ -184,6 +188,9 @@ impl Node {
             link.close(LEAST_FLUSH).await;
         }
         drop(self.front);
+        if let Some(cost) = self.cost {
+            cost.stop(LEAST_FLUSH).await;
+        }
         self.access_log.finish(LEAST_FLUSH).await;
         let (connections_cut, responses_cut) = (cut.connections_cut, cut.responses_cut);
         tracing::info!(connections_cut, responses_cut, flushed, "stopped");
@@ -198,6 +205,9 @@ impl Node {
 impl Estate for Node {
     async fn release(&self) {
         self.purger.suspend().await;
+        if let Some(cost) = &self.cost {
+            cost.hold().await;
+        }
         self.store.detach().await;
         if let Some(link) = &self.link
             && let Err(error) = link.step_aside().await
@@ -221,6 +231,9 @@ impl Estate for Node {
             && let Err(error) = retry(async || link.come_back()).await
         {
             tracing::error!(%error, "the port for neighbours could not be taken back: they cannot ask here");
+        }
+        if let Some(cost) = &self.cost {
+            cost.go_on().await;
         }
         self.purger.resume().await;
     }

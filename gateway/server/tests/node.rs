@@ -6,7 +6,7 @@ mod package;
 mod process;
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 
@@ -260,6 +260,90 @@ fn a_neighbour_is_cheaper_than_the_source() {
     assert_eq!(bought, package.overhead(), "only index and digest lists");
 }
 
+/// A value of `/metrics` that is no whole number.
+fn figure(node: &Node, series: &str) -> f64 {
+    let text = String::from_utf8(ask(&node.admin, "GET", "/metrics", &[]).body).expect("text");
+    let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    let value = value.ok_or_else(|| format!("{series} in\n{text}")).expect("the series");
+    value.parse().expect("a number")
+}
+
+#[test]
+fn the_month_is_metered_across_restarts_and_crashes() {
+    let package = Package::new();
+    let cost = "[source.tariff]\nbytes = \"bunny.volume\"\n[cost]\nsite = \"ams1\"\nsave_every = \"1s\"\n";
+    let dir = world(&package, cost);
+    let file = dir.path().join("gateway.toml");
+    let priced = fs::read_to_string(&file).expect("read").replace("usd_per_gb = \"0.085\"", "");
+    fs::write(&file, priced).expect("written");
+    let sheet = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/prices.toml");
+    fs::copy(sheet, dir.path().join("data/prices.toml")).expect("copied");
+    let (token, film) = (package.token("bbb", 600), package.everything());
+    let play = |node: &Node| {
+        for (path, bytes) in &film {
+            assert!(node.get(&format!("/p/{token}/{path}")).body == *bytes, "{path}: other bytes");
+        }
+    };
+    let bytes: u64 = film.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+    let (bought, delivered) = (
+        r#"weir_cost_bytes_mtd{price_region="us",site="ams1",source="packages"}"#,
+        r#"weir_cost_delivered_bytes_mtd{price_region="us",site="ams1"}"#,
+    );
+    let mut node = Node::start(dir.path());
+    play(&node);
+    let once = bytes + package.overhead();
+    assert_eq!((node.metric(bought), node.metric(delivered)), (once, bytes));
+    // 0.005 dollars for a GB.
+    let spent = figure(&node, r#"weir_cost_usd_mtd{line="bunny.volume"}"#);
+    assert!((spent - once as f64 * 5e-12).abs() < 1e-12, "{spent}");
+    let saved = figure(&node, r#"weir_cost_saved_usd_mtd{baseline="volume"}"#);
+    assert!((saved - (bytes as f64 - once as f64) * 5e-12).abs() < 1e-12, "overhead is a loss: {saved}");
+    let marginal = figure(&node, r#"weir_cost_marginal_usd_per_gb{source="packages"}"#);
+    assert!((marginal - 0.005).abs() < 1e-9, "{marginal}");
+    node.terminate();
+    assert_eq!(node.wait().code(), Some(0));
+    let logged: u64 = access_lines(dir.path()).iter().filter_map(|line| line["bytes"].as_u64()).sum();
+    assert_eq!(logged, bytes, "the access log says the same");
+
+    // From memory nothing is bought; from disk neither. Then the process is killed, once it has written.
+    let node = Node::start(dir.path());
+    play(&node);
+    assert_eq!((node.metric(bought), node.metric(delivered)), (once, bytes * 2));
+    let ledger = dir.path().join("data/cost.json");
+    let written = |want: u64| {
+        let ledger: serde_json::Value = serde_json::from_slice(&fs::read(&ledger).ok()?).ok()?;
+        (ledger["delivered"]["bytes"] == want).then_some(())
+    };
+    until("the ledger is written", || written(bytes * 2));
+    node.kill_hard();
+    fs::write(dir.path().join("data/cost.json.part"), "half").expect("written");
+    let node = Node::start(dir.path());
+    assert_eq!((node.metric(bought), node.metric(delivered)), (once, bytes * 2));
+    node.kill_hard();
+
+    fs::write(&ledger, "{").expect("written");
+    let node = Node::start(dir.path());
+    assert_eq!(node.metric(delivered), 0, "a ledger that makes no sense is put aside");
+    assert!(node.log().contains("the cost ledger makes no sense"), "{}", node.log());
+}
+
+#[test]
+fn a_bad_price_sheet_is_told_with_its_line() {
+    let package = Package::new();
+    let dir = world(&package, "[cost]\n[cost.baseline]\nvolume = \"nobody\"\n");
+    let (file, sheet) = (dir.path().join("gateway.toml"), dir.path().join("data/prices.toml"));
+    let told = || String::from_utf8(run(&file, "--check-config").stderr).expect("text");
+    assert!(told().contains("prices.toml: No such file"), "{}", told());
+    let good = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/prices.toml");
+    let text = fs::read_to_string(good).expect("the project's sheet");
+    fs::write(&sheet, &text).expect("written");
+    assert!(told().contains("baseline.volume: the price sheet has no price \"nobody\""), "{}", told());
+    fs::write(&sheet, text.replacen("upto = \"51200 GiB\"", "upto = \"512 GiB\"", 1)).expect("written");
+    let line = text.lines().position(|line| line.contains("51200 GiB")).expect("a tier") + 1;
+    let overlap = format!("line {line}: aws.cloudfront.dto.us.tiers[1]: overlaps the tier before it");
+    assert!(told().contains(&overlap), "{}", told());
+}
+
 #[test]
 fn problems_are_told_before_anything_starts() {
     let package = Package::new();
@@ -286,4 +370,45 @@ fn problems_are_told_before_anything_starts() {
     fs::write(&file, "nonsense = 1").expect("written");
     let told = String::from_utf8(run(&file, "--check-config").stderr).expect("text");
     assert!(told.contains("unknown field `nonsense`"), "{told}");
+}
+
+/// What `curl -d body` does, and the JSON that comes back.
+fn purge(node: &Node, body: &str) -> serde_json::Value {
+    let mut stream = send(&node.admin, "POST", "/purge", &[("Content-Length", &body.len().to_string())]);
+    stream.write_all(body.as_bytes()).expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, json) = answer.split_once("\r\n\r\n").expect("a head");
+    assert!(head.starts_with("HTTP/1.1 200 "), "{answer}");
+    serde_json::from_str(json).expect("JSON")
+}
+
+#[test]
+fn a_purged_title_is_bought_again_and_stays_purged_after_a_restart() {
+    let package = Package::new();
+    let dir = world(&package, "");
+    let node = Node::start(dir.path());
+    let token = package.token("bbb", 600);
+    let film = package.everything();
+    let play = |node: &Node| {
+        let hit = |(path, bytes): &(String, Vec<u8>)| {
+            let answer = node.get(&format!("/p/{token}/{path}"));
+            assert!(answer.body == *bytes, "{path}");
+            answer.field("cache-status").unwrap_or_default().contains("hit")
+        };
+        film.iter().filter(|part| hit(part)).count()
+    };
+    until("everything is stored", || (play(&node) == film.len()).then_some(()));
+    let kept = || fs::read_dir(dir.path().join("data/indexes")).expect("listed").count();
+    assert_eq!(kept(), 1);
+    let done = purge(&node, r#"{"title": "bbb"}"#);
+    assert!(done["objects"].as_u64() >= Some(film.len() as u64) && done["disks_behind"] == 0, "{done}");
+    assert_eq!((play(&node), node.metric(r#"weir_front_purges_total{result="hard"}"#)), (0, 1));
+    let again = purge(&node, r#"{"prefix": "bbb/"}"#);
+    assert!(again["epoch"].as_u64() > done["epoch"].as_u64(), "{again}");
+    assert_eq!(kept(), 0, "the index went with it");
+    node.kill_hard();
+    let node = Node::start(dir.path());
+    assert_eq!(play(&node), 0, "what was purged does not come back from the disk");
+    assert!(node.log().contains(r#""what":"title bbb""#));
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::Uri;
 use serde::{Deserialize, Serialize};
+use sourcing::account::Deal;
 use sourcing::{Price, SourceId};
 use store::ByteSize;
 
@@ -38,6 +39,9 @@ pub(crate) struct DirectoryConfig {
     /// Price of a request; default 0.
     #[serde(default)]
     pub(crate) usd_per_request: UsdPerRequest,
+    /// Prices of the sheet instead; default none.
+    #[serde(default)]
+    pub(crate) tariff: Option<Deal>,
     /// Bytes of one read; default 256 KiB.
     #[serde(default = "read_size")]
     pub(crate) read_size: ByteSize,
@@ -78,6 +82,9 @@ pub(crate) struct S3Config {
     /// Price of a request; default 0.
     #[serde(default)]
     pub(crate) usd_per_request: UsdPerRequest,
+    /// Prices of the sheet instead; default none.
+    #[serde(default)]
+    pub(crate) tariff: Option<Deal>,
     /// Longest wait for a connection; default 2 s.
     #[serde(default = "connect_timeout", with = "media::human_duration")]
     pub(crate) connect_timeout: Duration,
@@ -110,6 +117,9 @@ pub(crate) struct HttpConfig {
     /// Price of a request; default 0.
     #[serde(default)]
     pub(crate) usd_per_request: UsdPerRequest,
+    /// Prices of the sheet instead; default none.
+    #[serde(default)]
+    pub(crate) tariff: Option<Deal>,
     /// Longest wait for a connection; default 2 s.
     #[serde(default = "connect_timeout", with = "media::human_duration")]
     pub(crate) connect_timeout: Duration,
@@ -182,6 +192,15 @@ impl SourceConfig {
         }
     }
 
+    /// How it is paid by the price sheet.
+    pub(crate) fn deal(&self) -> Option<&Deal> {
+        match self {
+            Self::Directory(directory) => directory.tariff.as_ref(),
+            Self::S3(s3) => s3.tariff.as_ref(),
+            Self::Http(http) => http.tariff.as_ref(),
+        }
+    }
+
     /// Every path in it, to be resolved.
     pub(super) fn paths_mut(&mut self) -> Vec<&mut PathBuf> {
         match self {
@@ -206,6 +225,14 @@ impl SourceConfig {
             Self::Directory(directory) => directory.check(&mut require),
             Self::S3(s3) => s3.check(&mut require),
             Self::Http(http) => http.check(&mut require),
+        }
+        if let Some(deal) = self.deal() {
+            let price = self.price();
+            let once = deal.bytes.is_none() || price.picodollars_per_byte == 0;
+            require(once, "tariff.bytes: there is a usd_per_gb too");
+            let once = deal.requests.is_none() || price.picodollars_per_request == 0;
+            require(once, "tariff.requests: there is a usd_per_request too");
+            require(*deal != Deal::default(), "tariff: names no price");
         }
         problems
     }

@@ -24,9 +24,8 @@ fn the_least_file_is_enough_and_survives_the_round_trip() {
     assert_eq!(parse(&printed), config);
 }
 
-#[test]
-fn every_problem_is_told_at_once_with_its_key() {
-    let text = r#"
+/// A file in which nothing makes sense.
+const NONSENSE: &str = r#"
         node = "a b"
         [log]
         filter = "not=a=level"
@@ -46,6 +45,11 @@ fn every_problem_is_told_at_once_with_its_key() {
         id = "twice"
         url = "ftp://example.com"
         header_files = { "range" = "x" }
+        usd_per_gb = "0.1"
+        usd_per_request = "0.1"
+        [source.tariff]
+        bytes = "x"
+        requests = "y"
         [source.cloudfront]
         key_pair_id = "K-1"
         private_key = "k.pem"
@@ -57,12 +61,19 @@ fn every_problem_is_told_at_once_with_its_key() {
         key = "k"
         [peer.link]
         connections = 0
+        [cost]
+        site = "a b"
+        nodes = 0
+        save_every = "1ms"
         [[peer.neighbour]]
         id = "n1"
         address = "nowhere"
         fingerprint = "00"
     "#;
-    let problems = parse(text).problems();
+
+#[test]
+fn every_problem_is_told_at_once_with_its_key() {
+    let problems = parse(NONSENSE).problems();
     for key in [
         "node:",
         "log.filter:",
@@ -77,6 +88,11 @@ fn every_problem_is_told_at_once_with_its_key() {
         "source.twice.header_files:",
         "source.twice.cloudfront.key_pair_id:",
         "source.twice.cloudfront.source_ip:",
+        "source.twice.tariff.bytes:",
+        "source.twice.tariff.requests:",
+        "cost.site:",
+        "cost.nodes:",
+        "cost.save_every:",
         "peer.link.connections:",
         "peer.neighbour.n1.address:",
         "peer.neighbour.n1.fingerprint:",
@@ -85,7 +101,20 @@ fn every_problem_is_told_at_once_with_its_key() {
         let told = problems.iter().filter(|problem| problem.starts_with(key)).count();
         assert_eq!(told, 1, "{key} in {problems:#?}");
     }
-    assert_eq!(problems.len(), 17, "{problems:#?}");
+    assert_eq!(problems.len(), 22, "{problems:#?}");
+}
+
+#[test]
+fn a_tariff_needs_a_sheet_and_names_a_price() {
+    let empty = format!("{LEAST}[source.tariff]\n");
+    let told = parse(&empty).problems();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(
+        told[0].starts_with("cost: a [source.tariff] needs")
+            && told[1].starts_with("source.packages.tariff:")
+    );
+    let good = format!("{LEAST}[source.tariff]\nbytes = 'aws.cloudfront.dto.us'\n[cost]\n");
+    assert_eq!(parse(&good).problems(), Vec::<String>::new());
 }
 
 #[test]
@@ -168,6 +197,7 @@ fn the_embedded_example_names_every_key_with_its_default() {
     assert_eq!(everything.sourcing, bare.sourcing);
     assert_eq!(everything.log, bare.log);
     assert_eq!(everything.source[0], bare.source[0]);
+    assert_eq!(everything.cost, Some(CostConfig::default()));
     assert_eq!(everything.peer.as_ref().map(|peer| &peer.link), Some(&::peer::LinkConfig::default()));
     assert_eq!((everything.drain_notice, everything.drain_timeout), (bare.drain_notice, bare.drain_timeout));
     let (read, printed) = (example_with_everything(), toml::Value::try_from(&everything).expect("a value"));
