@@ -79,18 +79,18 @@ async fn failing(stage: &Stage, facts: &mut Facts) -> Outcome {
     let (hot, cold) = segments.split_at(HOT);
     let mut seen = fetch_all(&node.viewer, &film.pieces, VIEWERS).await;
     node.settle().await?;
-    let reading = read_on(&node, cold);
-    let before = hot_times(&node, hot, &mut seen).await;
+    let reading = read_on(&node, cold, stage.pick(2, 4));
+    let before = hot_times(&node, hot, stage.pick(25, 100), &mut seen).await;
     seen.add(reading.await.unwrap_or_default());
     volume.lose_power().await?;
     let failed = Instant::now();
-    let reading = read_on(&node, cold);
+    let reading = read_on(&node, cold, stage.pick(2, 4));
     let offline = until("the tier is offline", Duration::from_secs(10), async || {
         (node.metrics().await.ok()?.of(ONLINE.0, ONLINE.1).ok()? == 0).then(|| failed.elapsed())
     });
     let offline = offline.await?;
     facts.add(offline <= Duration::from_secs(1), "a failing disk: offline after", ms(offline));
-    let during = hot_times(&node, hot, &mut seen).await;
+    let during = hot_times(&node, hot, stage.pick(25, 100), &mut seen).await;
     seen.add(reading.await.unwrap_or_default());
     let clean = seen.right == seen.responses() && seen.unanswered == 0;
     facts.add(clean, "a failing disk: viewers", format!("{seen}"));
@@ -104,20 +104,20 @@ async fn failing(stage: &Stage, facts: &mut Facts) -> Outcome {
 }
 
 /// Viewers of everything that memory does not hold.
-fn read_on(node: &Node, cold: &[Piece]) -> JoinHandle<Tally> {
+fn read_on(node: &Node, cold: &[Piece], rounds: u32) -> JoinHandle<Tally> {
     let (address, cold) = (node.viewer.clone(), cold.to_vec());
     tokio::spawn(async move {
         let mut seen = Tally::default();
-        for _ in 0..4 {
+        for _ in 0..rounds {
             seen.add(fetch_all(&address, &cold, VIEWERS).await);
         }
         seen
     })
 }
 
-async fn hot_times(node: &Node, hot: &[Piece], seen: &mut Tally) -> Vec<Duration> {
+async fn hot_times(node: &Node, hot: &[Piece], times_each: u32, seen: &mut Tally) -> Vec<Duration> {
     let (mut viewer, mut times) = (Viewer::new(&node.viewer), Vec::new());
-    for _ in 0..50 {
+    for _ in 0..times_each {
         for piece in hot {
             let wish = Wish::whole(piece);
             let one = viewer.ask(&wish).await;

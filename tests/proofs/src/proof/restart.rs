@@ -30,7 +30,7 @@ const INDEX_BYTES: u64 = 100;
 const WORTH_WEIGHING: u32 = 500_000;
 
 pub(super) async fn run(stage: &Stage, facts: &mut Facts) -> Outcome {
-    let objects = stage.pick(20_000, 1_000_000);
+    let objects = stage.pick(10_000, 1_000_000);
     let cache = stage.home.join("cache");
     let film = Film::of_segments(stage.seed, lengths(stage.seed, 20, 1_000, 100_000))?;
     let script = Script::new(|_, _| Behaviour { rate: u64::MAX, ..Behaviour::default() });
