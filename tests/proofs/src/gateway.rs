@@ -260,6 +260,19 @@ path = \"{}\"
         same.await?
     }
 
+    /// Objects that the disk tier has taken so far, each on record.
+    pub(crate) async fn written(&self) -> Outcome<u64> {
+        self.metrics().await?.of("weir_store_disk_writes_total", "outcome=\"written\"")
+    }
+
+    /// Waits until it has taken so many.
+    pub(crate) async fn until_written(&self, count: u64) -> Outcome {
+        until("the disk tier has taken everything", START_LIMIT, async || {
+            (self.written().await.ok()? >= count).then_some(())
+        })
+        .await
+    }
+
     /// Writes offered, objects held, fills running.
     async fn work(&self) -> Outcome<(u64, u64, u64)> {
         let metrics = self.metrics().await?;

@@ -66,7 +66,7 @@ struct Herd<'a> {
 impl Herd<'_> {
     /// How long each waited for its first byte from when it had asked and the leader had one.
     async fn gather(&self, facts: &mut Facts, node: &Node) -> Outcome<Vec<Duration>> {
-        let Self { origin, segment, viewers, within } = self;
+        let Self { origin, segment, viewers, within, .. } = self;
         let herd = connected(node, *viewers).await?;
         let mut joiner = Viewer::new(&node.viewer).watch_for(u64::from(SEGMENT) * 45 / 100);
         joiner.connect().await.doing("connecting")?;

@@ -94,8 +94,11 @@ impl Kills<'_> {
     async fn round(&mut self, node: &mut Node, segments: &[Piece], chance: Chance) -> Outcome {
         let (kept, filling) = segments.split_at(STORED.min(segments.len()));
         self.origin.follow(at_rate(u64::MAX));
-        fetch_all(&node.viewer, kept, STORED).await;
+        // Nothing else is on its way to the disk: what is counted from now on are these.
         node.settle().await?;
+        let before = node.written().await?;
+        fetch_all(&node.viewer, kept, STORED).await;
+        node.until_written(before + kept.len() as u64).await?;
         self.stored.extend_from_slice(kept);
 
         self.origin.follow(at_rate(SLOW));

@@ -34,8 +34,9 @@ pub(super) async fn run(stage: &Stage, facts: &mut Facts) -> Outcome {
     let (mut stored, mut hits, mut of, mut seen) = (Vec::<Piece>::new(), 0, 0, Tally::default());
     for segments in film.segments().chunks(STORED + MOVING) {
         let (kept, moving) = segments.split_at(STORED.min(segments.len()));
+        let before = node.written().await?;
         seen.add(fetch_all(&node.viewer, kept, STORED).await);
-        node.settle().await?;
+        node.until_written(before + kept.len() as u64).await?;
         stored.extend_from_slice(kept);
         // On their way: delivered to their viewers, and not waited for.
         seen.add(fetch_all(&node.viewer, moving, MOVING).await);
