@@ -223,14 +223,29 @@ enum Accident {
     DamagedKill,
     Strike,
     Stop,
+    TakeOver,
     Full,
     Weather,
 }
 
 /// What follows what; the seed decides when, where and how much.
-const ORDER: [Accident; 12] = {
-    use Accident::{DamagedKill, Full, Kill, Stop, Strike, Weather};
-    [Strike, Weather, Kill, Full, Strike, Weather, DamagedKill, Strike, Weather, Kill, Stop, Weather]
+const ORDER: [Accident; 13] = {
+    use Accident::{DamagedKill, Full, Kill, Stop, Strike, TakeOver, Weather};
+    [
+        Strike,
+        Weather,
+        Kill,
+        Full,
+        Strike,
+        TakeOver,
+        Weather,
+        DamagedKill,
+        Strike,
+        Weather,
+        Kill,
+        Stop,
+        Weather,
+    ]
 };
 
 /// How often each accident happened.
@@ -238,6 +253,7 @@ const ORDER: [Accident; 12] = {
 struct Done {
     kills: u64,
     stops: u64,
+    takeovers: u64,
     struck: u64,
     full: u64,
     storms: u64,
@@ -264,6 +280,7 @@ impl Accidents {
             Accident::DamagedKill => self.kill(true).await?,
             Accident::Strike => self.strike(),
             Accident::Stop => self.stop().await?,
+            Accident::TakeOver => self.take_over().await?,
             Accident::Full => self.fill_the_disk().await,
             Accident::Weather => self.weather(if second_is_honest { 1 } else { 2 }),
         }
@@ -290,6 +307,13 @@ impl Accidents {
         self.node.restart().await?;
         self.alive.send_replace(true);
         self.done.stops += 1;
+        Ok(())
+    }
+
+    /// Another process takes over; nobody may notice.
+    async fn take_over(&mut self) -> Outcome {
+        self.node.take_over().await?.gone().await?;
+        self.done.takeovers += 1;
         Ok(())
     }
 
@@ -328,10 +352,10 @@ impl Accidents {
 }
 
 fn tell(facts: &mut Facts, seen: &Life, accidents: &Accidents, target: u64) {
-    let Done { kills, stops, struck, full, storms } = &accidents.done;
+    let Done { kills, stops, takeovers, struck, full, storms } = &accidents.done;
     let [one, other] = &accidents.origins;
     say(format_args!(
-        "     {kills} kill -9, {stops} stops, {struck} blocks struck, {full} times a full disk, {storms} changes of \
+        "     {kills} kill -9, {stops} stops, {takeovers} takeovers, {struck} blocks struck, {full} times a full disk, {storms} changes of \
          the origins' weather, {} requests to origins",
         one.count() + other.count()
     ));
