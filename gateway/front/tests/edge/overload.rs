@@ -37,7 +37,7 @@ async fn new_sessions_go_to_the_cdn_and_served_ones_stay() {
     let mut wire = Wire::open(world.address()).await;
     assert_eq!(wire.get(&world.path("main.m3u8"), "").await.status, 200);
     let wires = busy(&world, 4).await;
-    world.until("weir_front_overload_level", 5.0).await;
+    world.until("weir_front_overload_level", 4.0).await;
     let opened = world.source.opened.load(Relaxed);
     let judged = "weir_front_token_checks_total{judged=\"verified\"}";
     let verified = world.metric(judged);

@@ -42,8 +42,10 @@ pub(super) async fn run(stage: &Stage, facts: &mut Facts) -> Outcome {
     node.stop().await?;
 
     let begun = Instant::now();
-    stock(&cache, objects).await?;
-    facts.note("stocked", format!("{objects} objects in {:.1} s", begun.elapsed().as_secs_f64()));
+    let stored = stock(&cache, objects).await?;
+    let figure = format!("{stored} of {objects} objects in {:.1} s", begun.elapsed().as_secs_f64());
+    // A disk that is slow for a moment takes nothing for a while; then there are a few less to find again.
+    facts.add(stored >= u64::from(objects) * 9 / 10, "stocked", figure);
     let mut node = Node::start(&stage.gateway, &stage.home, &film, &[&origin], disk(&cache)).await?;
     fetch_all(&node.viewer, &film.pieces, 4).await;
     node.settle().await?;
@@ -58,12 +60,12 @@ pub(super) async fn run(stage: &Stage, facts: &mut Facts) -> Outcome {
         hurried.push(kill_and_time(&mut node, piece, facts).await?);
     }
     let held = node.metrics().await?.of("weir_store_objects", "tier=\"disk\"")?;
-    facts.add(held >= u64::from(objects), "objects found again", held);
+    facts.add(held >= stored, "objects found again", format!("{held} of {stored} and the film"));
     let good = percentile(&rested, 100) <= LIMIT;
     facts.add(good, "from start to the first served hit", spread(&rested));
     let good = percentile(&hurried, 100) <= LIMIT;
     facts.add(good, "the same, killed again as soon as it served", spread(&hurried));
-    let each = resident(&node)?.saturating_sub(alone) / u64::from(objects);
+    let each = resident(&node)?.saturating_sub(alone) / held.max(1);
     let good = each <= INDEX_BYTES || objects < WORTH_WEIGHING;
     facts.add(good, "memory of the index, bytes for each object", each);
     node.stop().await
@@ -81,8 +83,8 @@ async fn kill_and_time(node: &mut Node, piece: &Piece, facts: &mut Facts) -> Out
     Ok(begun.elapsed())
 }
 
-/// Puts so many small objects on the disk, through the store itself.
-async fn stock(folder: &Path, objects: u32) -> Outcome {
+/// Puts so many small objects on the disk, through the store itself. Returns how many it holds then.
+async fn stock(folder: &Path, objects: u32) -> Outcome<u64> {
     let disk = DiskConfig {
         path: folder.to_owned(),
         capacity_bytes: ByteSize::gib(16),
@@ -106,5 +108,5 @@ async fn stock(folder: &Path, objects: u32) -> Outcome {
         }
     }
     store.flush().await;
-    Ok(())
+    Ok(store.usage().disk.objects)
 }
