@@ -30,6 +30,7 @@ use media::{PackageId, Part, SegmentKey, Tag, TitleId};
 
 use super::names::Name;
 use super::room::Extent;
+use crate::fields::Fields;
 use crate::purge::{Epoch, PurgeKind, Scope};
 
 /// Bytes before the first frame.
@@ -246,45 +247,7 @@ fn segment_of(text: &str) -> Option<SegmentKey> {
     Some(SegmentKey { title, package, rendition, part: part_of(next()?.parse().ok()?) })
 }
 
-/// Takes fields off the front.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (head, tail) = self.0.split_at_checked(len)?;
-        self.0 = tail;
-        Some(head)
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.take(N)?.try_into().ok()
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        self.array().map(|[byte]| byte)
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    fn text(&mut self, len: usize) -> Option<&'a str> {
-        std::str::from_utf8(self.take(len)?).ok()
-    }
-
-    fn short(&mut self) -> Option<&'a str> {
-        let len = usize::from(self.u8()?);
-        self.text(len)
-    }
-
+impl Fields<'_> {
     fn record(&mut self) -> Option<Record> {
         match self.u8()? {
             1 => self.name(),
