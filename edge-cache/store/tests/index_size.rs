@@ -101,7 +101,7 @@ fn make(dir: &Path, objects: u32) -> std::io::Result<()> {
     for number in 0..objects {
         records(number, &mut frame);
         if frame.len() > 100_000 || number + 1 == objects {
-            let mut hashed = [1u64.to_le_bytes(), at.to_le_bytes()].concat();
+            let mut hashed = [&1u64.to_le_bytes()[..], &at.to_le_bytes(), &[0; 4]].concat();
             hashed.extend_from_slice(&frame);
             log.write_all(&(frame.len() as u32).to_le_bytes())?;
             log.write_all(&[0; 4])?;
