@@ -67,7 +67,7 @@ pub struct DiskConfig {
     /// Longest wait for one read before the disk goes offline and the sources serve; default 400 ms.
     #[serde(with = "media::human_duration")]
     pub read_timeout: Duration,
-    /// Longest wait for one write before the disk goes offline; default 2 s.
+    /// Longest wait for one write before the disk goes offline; default 10 s. Nobody waits for it but the queue.
     #[serde(with = "media::human_duration")]
     pub write_timeout: Duration,
     /// How fast everything on the disk is read and verified again and again; default 4 MiB (a second). 0 turns
@@ -90,7 +90,7 @@ impl Default for DiskConfig {
             sync: SyncPolicy::None,
             offline_for: Duration::from_secs(10),
             read_timeout: Duration::from_millis(400),
-            write_timeout: Duration::from_secs(2),
+            write_timeout: Duration::from_secs(10),
             scrub_bytes_per_second: ByteSize::mib(4),
         }
     }

@@ -25,6 +25,7 @@ use media::digest::group_count;
 use media::{Digest, GroupDigests, PackageId, Part, SegmentKey};
 
 use crate::device::PAGE;
+use crate::fields::Fields;
 
 /// Bytes of the label.
 pub(crate) const LABEL_LEN: u64 = 512;
@@ -143,20 +144,7 @@ fn encode_key(key: &SegmentKey) -> Vec<u8> {
     out
 }
 
-/// Takes fields off the front of the label.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (head, tail) = self.0.split_at_checked(len)?;
-        self.0 = tail;
-        Some(head)
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.take(N)?.try_into().ok()
-    }
-
+impl Fields<'_> {
     fn label(&mut self) -> Option<Label> {
         let key_len = u16::from_le_bytes(self.array()?);
         let _zero = self.take(4)?;

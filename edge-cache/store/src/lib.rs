@@ -25,6 +25,7 @@ pub mod policy;
 
 mod body;
 mod disk;
+mod fields;
 mod format;
 mod memory;
 mod metrics;

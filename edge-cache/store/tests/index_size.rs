@@ -4,45 +4,19 @@
 //! opens it is the real one. `cargo test --release -p store --test index_size -- --ignored --nocapture` measures
 //! one and ten million objects.
 
-#![expect(unsafe_code, reason = "a counting allocator is the only honest witness")]
+mod counting;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use media::{Digest, PackageId, Part, SegmentKey};
 use prometheus::Registry;
 use store::{ByteSize, DiskConfig, SegmentStore, StoreConfig};
 
-/// Counts what is handed out, rounded up to the allocator's grain and with its header.
-struct Counting;
-
-static HELD: AtomicI64 = AtomicI64::new(0);
-
-fn real(layout: Layout) -> i64 {
-    (layout.size() + 8).next_multiple_of(16).max(32) as i64
-}
-
-// SAFETY: every call goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        HELD.fetch_add(real(layout), Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        HELD.fetch_sub(real(layout), Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use crate::counting::HELD;
 
 const UNIT: u64 = 64 * 1024;
 const SLAB_UNITS: u32 = 16_384;
@@ -127,7 +101,7 @@ fn make(dir: &Path, objects: u32) -> std::io::Result<()> {
     for number in 0..objects {
         records(number, &mut frame);
         if frame.len() > 100_000 || number + 1 == objects {
-            let mut hashed = [1u64.to_le_bytes(), at.to_le_bytes()].concat();
+            let mut hashed = [&1u64.to_le_bytes()[..], &at.to_le_bytes(), &[0; 4]].concat();
             hashed.extend_from_slice(&frame);
             log.write_all(&(frame.len() as u32).to_le_bytes())?;
             log.write_all(&[0; 4])?;

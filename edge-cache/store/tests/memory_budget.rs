@@ -1,42 +1,16 @@
 //! The memory tier's budget against what the allocator really handed out.
 
-#![expect(unsafe_code, reason = "a counting allocator is the only honest witness")]
+mod counting;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use media::{GroupDigests, PackageId, Part, SegmentKey};
 use prometheus::Registry;
 use store::{ByteSize, SegmentBody, SegmentStore, StoreConfig};
 
-/// Counts what is handed out, rounded up to the allocator's grain and with its header.
-struct Counting;
-
-static HELD: AtomicI64 = AtomicI64::new(0);
-
-fn real(layout: Layout) -> i64 {
-    (layout.size() + 8).next_multiple_of(16).max(32) as i64
-}
-
-// SAFETY: every call goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        HELD.fetch_add(real(layout), Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        HELD.fetch_sub(real(layout), Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use crate::counting::HELD;
 
 /// Every key and every group has its own allocation, the most expensive way to hold a segment.
 fn insert(store: &SegmentStore, number: u32, len: usize) {

@@ -90,7 +90,7 @@ async fn hit(store: &SegmentStore, sample: &Sample) -> bool {
 /// A frame with a checksum that fits.
 fn frame(generation: u64, at: u64, records: &[u8]) -> Vec<u8> {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&generation.to_le_bytes()).update(&at.to_le_bytes()).update(records);
+    hasher.update(&generation.to_le_bytes()).update(&at.to_le_bytes()).update(&[0; 4]).update(records);
     let mut frame = (records.len() as u32).to_le_bytes().to_vec();
     frame.extend_from_slice(&[0; 4]);
     frame.extend_from_slice(&hasher.finalize().as_bytes()[..8]);

@@ -13,7 +13,7 @@ use super::room::Extent;
 use crate::device::{Device, FileName};
 
 /// Opening lists a directory and setting room aside may write to it: they get more time than a read.
-const PATIENT: u32 = 20;
+const PATIENT: u32 = 3;
 
 /// A device whose operations end with [`io::ErrorKind::TimedOut`] when it does not answer. What was begun may
 /// still take place then.

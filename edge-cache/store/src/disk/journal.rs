@@ -77,29 +77,35 @@ impl Journal {
     /// safe from a loss of power.
     pub(crate) async fn flush(&self, index: &Mutex<Index>, sure: bool) -> io::Result<()> {
         let mut tail = self.tail.lock().await;
-        self.append(&mut tail, index, sure).await
+        self.append(&mut tail, index, sure, false).await
     }
 
-    async fn append(&self, tail: &mut Tail, index: &Mutex<Index>, sure: bool) -> io::Result<()> {
+    async fn append(
+        &self,
+        tail: &mut Tail,
+        index: &Mutex<Index>,
+        sure: bool,
+        complete: bool,
+    ) -> io::Result<()> {
         if tail.broken {
             return Err(io::Error::other("the log is broken off"));
         }
         let (records, limbo) = lock(index).take_pending();
-        let appended = self.write(tail, records, sure).await;
+        let appended = self.write(tail, records, sure, complete).await;
         tail.broken = appended.is_err();
         appended?;
         lock(index).release(limbo);
         Ok(())
     }
 
-    async fn write(&self, tail: &mut Tail, records: Vec<u8>, sure: bool) -> io::Result<()> {
+    async fn write(&self, tail: &mut Tail, records: Vec<u8>, sure: bool, complete: bool) -> io::Result<()> {
         let file = FileName::Log(tail.generation);
         if tail.end == 0 {
             self.drive.write(file, 0, vec![log::header(tail.generation)]).await?;
             tail.end = HEADER_LEN;
         }
-        if !records.is_empty() {
-            let head = log::frame_head(tail.generation, tail.end, &records);
+        if complete || !records.is_empty() {
+            let head = log::frame_head(tail.generation, tail.end, complete, &records);
             let len = (FRAME_HEAD + records.len()) as u64;
             self.drive.write(file, tail.end, vec![head, Bytes::from(records)]).await?;
             tail.end += len;
@@ -125,7 +131,7 @@ impl Journal {
     /// new one before its names are pending.
     pub(crate) async fn replace(&self, index: &Mutex<Index>) -> io::Result<()> {
         let mut tail = self.tail.lock().await;
-        self.append(&mut tail, index, false).await?;
+        self.append(&mut tail, index, false, false).await?;
         lock(index).retell();
         let mut logs = std::mem::take(&mut tail.older);
         logs.push(tail.generation);
@@ -141,9 +147,8 @@ impl Journal {
             self.flush(index, false).await?;
             tokio::task::yield_now().await;
         }
-        lock(index).end_retelling();
         let mut tail = self.tail.lock().await;
-        self.append(&mut tail, index, true).await?;
+        self.append(&mut tail, index, true, true).await?;
         tail.complete = Some(tail.end);
         for generation in std::mem::take(&mut tail.older) {
             self.drive.resize(FileName::Log(generation), 0).await?;

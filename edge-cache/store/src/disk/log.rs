@@ -4,11 +4,11 @@
 //!
 //! ```text
 //! header   8 magic "WEIRLOG1"   8 generation
-//! frame    4 length of the records   4 zero   8 checksum   records
+//! frame    4 length of the records   4 flags   8 checksum   records
 //! ```
 //!
-//! The checksum is the first 8 bytes of the BLAKE3 hash of generation, offset of the frame, and records: neither
-//! a torn frame nor one that lies in another place is believed. Reading ends at the first frame that does not
+//! Flag 1 says that everything that stood when this log was begun has been said by now. The checksum is the first
+//! 8 bytes of the BLAKE3 hash of generation, offset of the frame, flags, and records: neither a torn frame nor one that lies in another place is believed. Reading ends at the first frame that does not
 //! check out, so what is read is always a beginning of what was written.
 //!
 //! Records say what happened to the index, in the order in which it happened; integers are little-endian:
@@ -20,7 +20,6 @@
 //! 3 drop   4 number of the name   4 part
 //! 4 stale  4 number of the name   4 part
 //! 5 purge  4 epoch   1 kind   1 scope   2+n text
-//! 6 end    everything that stood when this log was begun has been said
 //! ```
 //!
 //! A put of one extent costs 38 bytes and a drop 9; the segments themselves are never in the log.
@@ -30,6 +29,7 @@ use media::{PackageId, Part, SegmentKey, Tag, TitleId};
 
 use super::names::Name;
 use super::room::Extent;
+use crate::fields::Fields;
 use crate::purge::{Epoch, PurgeKind, Scope};
 
 /// Bytes before the first frame.
@@ -64,7 +64,6 @@ pub(crate) enum Record {
     Drop { name: u32, part: u32 },
     Stale { name: u32, part: u32 },
     Purge { scope: Scope, epoch: Epoch, kind: PurgeKind },
-    End,
 }
 
 /// A part as a number. `None` for the last three segment numbers, which no film reaches.
@@ -96,23 +95,33 @@ pub(crate) fn header(generation: u64) -> Bytes {
 }
 
 /// What comes before the records of a frame that is appended at `at`.
-pub(crate) fn frame_head(generation: u64, at: u64, records: &[u8]) -> Bytes {
+pub(crate) fn frame_head(generation: u64, at: u64, complete: bool, records: &[u8]) -> Bytes {
+    let flags = u32::from(complete);
     let mut out = BytesMut::with_capacity(FRAME_HEAD);
     out.put_u32_le(records.len() as u32);
-    out.put_u32_le(0);
-    out.put_slice(&checksum(generation, at, records));
+    out.put_u32_le(flags);
+    out.put_slice(&checksum(generation, at, flags, records));
     out.freeze()
 }
 
-fn checksum(generation: u64, at: u64, records: &[u8]) -> [u8; 8] {
+fn checksum(generation: u64, at: u64, flags: u32, records: &[u8]) -> [u8; 8] {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&generation.to_le_bytes()).update(&at.to_le_bytes()).update(records);
+    hasher.update(&generation.to_le_bytes()).update(&at.to_le_bytes());
+    hasher.update(&flags.to_le_bytes()).update(records);
     let mut first = [0; 8];
     first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
     first
 }
 
-/// The records of the frames of a log, frame by frame, up to the first that does not check out.
+/// One frame that checks out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Frame<'a> {
+    /// The log says all that stood when it was begun, up to here.
+    pub(crate) complete: bool,
+    pub(crate) records: &'a [u8],
+}
+
+/// The frames of a log, up to the first that does not check out.
 pub(crate) struct Frames<'a> {
     log: &'a [u8],
     generation: u64,
@@ -133,18 +142,20 @@ impl<'a> Frames<'a> {
 }
 
 impl<'a> Iterator for Frames<'a> {
-    type Item = &'a [u8];
+    type Item = Frame<'a>;
 
-    fn next(&mut self) -> Option<&'a [u8]> {
+    fn next(&mut self) -> Option<Frame<'a>> {
         let mut head = Fields(self.log.get(self.at..)?);
         let len = head.u32()? as usize;
-        let zero = head.u32()?;
+        let flags = head.u32()?;
         let sum: [u8; 8] = head.array()?;
         let records = head.0.get(..len)?;
-        let good = zero == 0 && len <= MAX_FRAME && sum == checksum(self.generation, self.at as u64, records);
+        let good = flags <= 1
+            && len <= MAX_FRAME
+            && sum == checksum(self.generation, self.at as u64, flags, records);
         good.then(|| {
             self.at += FRAME_HEAD + len;
-            records
+            Frame { complete: flags == 1, records }
         })
     }
 }
@@ -217,10 +228,6 @@ pub(crate) fn put_purge(out: &mut Vec<u8>, scope: &Scope, epoch: Epoch, kind: Pu
     out.put_slice(text);
 }
 
-pub(crate) fn put_end(out: &mut Vec<u8>) {
-    out.put_u8(6);
-}
-
 fn put_place(out: &mut Vec<u8>, word: u8, name: u32, part: u32) {
     out.put_u8(word);
     out.put_u32_le(name);
@@ -246,45 +253,7 @@ fn segment_of(text: &str) -> Option<SegmentKey> {
     Some(SegmentKey { title, package, rendition, part: part_of(next()?.parse().ok()?) })
 }
 
-/// Takes fields off the front.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (head, tail) = self.0.split_at_checked(len)?;
-        self.0 = tail;
-        Some(head)
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.take(N)?.try_into().ok()
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        self.array().map(|[byte]| byte)
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    fn text(&mut self, len: usize) -> Option<&'a str> {
-        std::str::from_utf8(self.take(len)?).ok()
-    }
-
-    fn short(&mut self) -> Option<&'a str> {
-        let len = usize::from(self.u8()?);
-        self.text(len)
-    }
-
+impl Fields<'_> {
     fn record(&mut self) -> Option<Record> {
         match self.u8()? {
             1 => self.name(),
@@ -292,7 +261,6 @@ impl<'a> Fields<'a> {
             3 => Some(Record::Drop { name: self.u32()?, part: self.u32()? }),
             4 => Some(Record::Stale { name: self.u32()?, part: self.u32()? }),
             5 => self.purge(),
-            6 => Some(Record::End),
             _ => None,
         }
     }
@@ -379,7 +347,6 @@ mod tests {
                 epoch: Epoch(8),
                 kind: PurgeKind::Hard,
             },
-            Record::End,
         ]
     }
 
@@ -392,7 +359,6 @@ mod tests {
                 Record::Drop { name, part } => put_drop(&mut out, *name, *part),
                 Record::Stale { name, part } => put_stale(&mut out, *name, *part),
                 Record::Purge { scope, epoch, kind } => put_purge(&mut out, scope, *epoch, *kind),
-                Record::End => put_end(&mut out),
             }
         }
         out
@@ -401,7 +367,7 @@ mod tests {
     fn log(generation: u64, frames: &[Vec<u8>]) -> Vec<u8> {
         let mut out = header(generation).to_vec();
         for frame in frames {
-            let head = frame_head(generation, out.len() as u64, frame);
+            let head = frame_head(generation, out.len() as u64, false, frame);
             out.extend_from_slice(&head);
             out.extend_from_slice(frame);
         }
@@ -442,6 +408,21 @@ mod tests {
             let before = ends.iter().skip(1).filter(|end| **end <= at).count();
             assert_eq!(read(&wrong), before, "flipped at {at}");
         }
+    }
+
+    #[test]
+    fn a_log_says_when_it_is_complete() {
+        let mut log = log(7, &[encode(&records())]);
+        let head = frame_head(7, log.len() as u64, true, b"");
+        log.extend_from_slice(&head);
+        let flags =
+            |log: &[u8]| Frames::of(log, 7).into_iter().flatten().map(|frame| frame.complete).collect();
+        let said: Vec<bool> = flags(&log);
+        assert_eq!(said, [false, true]);
+        let at = log.len() - FRAME_HEAD + 4;
+        log[at] = 0;
+        let said: Vec<bool> = flags(&log);
+        assert_eq!(said, [false], "the checksum covers it");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::drive::Drive;
 use super::geometry::{Geometry, SuperblockError};
 use super::index::Index;
 use super::journal::Tail;
-use super::log::{Frames, Record, Records};
+use super::log::{Frames, Records};
 use crate::device::{FileName, PAGE};
 use crate::metrics::Recovered;
 use crate::purge::Ledger;
@@ -168,7 +168,7 @@ async fn replay_log(log: &Bytes, generation: u64, index: &mut Index) -> u64 {
     let Some(mut frames) = Frames::of(log, generation) else { return 0 };
     let mut rejected = 0;
     for frame in frames.by_ref() {
-        rejected += Records::of(frame).map(|record| u64::from(!index.replay(record))).sum::<u64>();
+        rejected += Records::of(frame.records).map(|record| u64::from(!index.replay(record))).sum::<u64>();
         // A long log must not hold a thread of the runtime for long.
         tokio::task::yield_now().await;
     }
@@ -180,8 +180,7 @@ async fn replay_log(log: &Bytes, generation: u64, index: &mut Index) -> u64 {
 }
 
 fn is_complete(log: &Bytes, generation: u64) -> bool {
-    let mut frames = Frames::of(log, generation).into_iter().flatten();
-    frames.any(|frame| Records::of(frame).any(|record| record == Record::End))
+    Frames::of(log, generation).into_iter().flatten().any(|frame| frame.complete)
 }
 
 async fn read_log(drive: &Drive, generation: u64, files: &[(FileName, u64)]) -> io::Result<Bytes> {

@@ -44,11 +44,6 @@ impl Index {
         (end < self.entries.len() as u32).then_some(end)
     }
 
-    /// Everything has been said again.
-    pub(crate) fn end_retelling(&mut self) {
-        log::put_end(&mut self.pending);
-    }
-
     /// What a log says happened. `false` when it makes no sense here; then nothing happened.
     pub(crate) fn replay(&mut self, record: Record) -> bool {
         match record {
@@ -75,12 +70,14 @@ impl Index {
                 self.settle();
                 true
             }
-            Record::End => true,
         }
     }
 
     fn replay_put(&mut self, put: &Put) -> bool {
         if let Some(slot) = self.slot_at(put.name, put.part) {
+            if self.says(slot, put) {
+                return true;
+            }
             self.remove_slot_keeping_name(slot);
             self.settle();
         }
@@ -109,6 +106,18 @@ impl Index {
         let slot = self.seat(entry, &further, &present);
         self.policy.admit(slot, &key, self.footprint(&put.extents), put.warm);
         true
+    }
+
+    /// Whether a put says what is known: a log that is told again says most of it.
+    fn says(&self, slot: Slot, put: &Put) -> bool {
+        let same = |entry: &Entry| {
+            let present = self.partial.get(&slot.0).map_or(&[][..], GroupSet::words);
+            entry.state == State::Fresh
+                && (entry.root_tag, entry.len, entry.born) == (put.root_tag, put.len, put.born)
+                && present == put.present
+                && self.extents(slot, entry) == put.extents
+        };
+        self.entry(slot).is_some_and(same)
     }
 
     /// The parts of a put that hang together.
