@@ -39,6 +39,7 @@ const ROOMS: &[Room] = &[
         uses: &["media", "store", "sourcing", "control-api", "engine", "peer", "front"],
     },
     Room { name: "scenarios", level: 5, uses: LIBRARIES },
+    Room { name: "proofs", level: 5, uses: LIBRARIES },
 ];
 
 /// Outside crates that only some rooms may name, tests included. The first row that fits decides; a pattern
@@ -64,6 +65,7 @@ const OUTSIDE: &[(&str, &[&str], &str)] = &[
             "cli",
             "testkit",
             "scenarios",
+            "proofs",
             "bench",
         ],
         "values and decisions wait for nothing",

@@ -44,11 +44,7 @@ enum Command {
     /// Take a real film in, rent it, and play it through the gateway
     Demo(demo::Options),
     /// Prove a claim that the test suite has no time for
-    Prove {
-        /// Which; several may be named
-        #[arg(value_enum, required = true)]
-        proofs: Vec<prove::Proof>,
-    },
+    Prove(prove::Options),
     /// Measure the real rooms beside the naive way
     Bench(bench::Options),
     /// Compare the crates with the table of allowed arrows
@@ -76,7 +72,7 @@ fn perform(command: Command) -> Outcome {
         Command::Setup => setup::run(&setup::Tool::ALL),
         Command::Test { quick } => suite::run(quick),
         Command::Demo(options) => demo::run(&options),
-        Command::Prove { proofs } => prove::run(&proofs),
+        Command::Prove(options) => prove::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Layers => layers::run(&Metadata::read()?),
         Command::Tidy => tidy::run(&Metadata::read()?),

@@ -1,51 +1,122 @@
 //! `cargo xtask prove NAME`: claims that take longer or need more than the test suite has.
 //!
-//! Each proof starts the real programs on free ports with the real film, does what its name says, and prints
-//! one line for each fact. Its folder `target/proof/<name>` stays for whoever wants to look.
+//! Two proofs need the real film and the whole house, and live here. The others are the program `proofs`
+//! (`tests/proofs`): the real gateway between scripted origins and viewers that check every byte. All print one
+//! line for each fact. The folder `target/proof/<name>` stays for whoever wants to look.
 
-mod herd;
-mod kill;
 mod players;
 mod sources;
 
 use std::path::PathBuf;
 
+use clap::ValueEnum;
+
 use crate::demo::world::{Ports, SourceKind};
 use crate::demo::{self, Playing};
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::setup::{self, Tool};
-use crate::shell::root;
+use crate::shell::{Call, built, root};
 use crate::term;
 
 /// What can be proved.
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Proof {
     /// ffmpeg, GStreamer, mpv and hls.js in Chromium each play without an error
     Players,
-    /// A thousand viewers of one cold segment cost one upstream fetch
-    Herd,
     /// The same film from a directory, an S3-compatible server and an HTTP origin is the same to the byte
     Sources,
-    /// Killed in mid-fill and restarted, the gateway serves what it had without upstream reads
+    /// Everything goes wrong at once, and no response ends cleanly with a wrong byte
+    Faults,
+    /// A source dies at any point of a segment, and ten of ten viewers get everything
+    Failover,
+    /// A thousand viewers of one cold segment cost one upstream read
+    Herd,
+    /// Every block of the disk tier is damaged in every way, and no viewer sees it
+    Damage,
+    /// Killed again and again, the gateway still has what it had stored
     Kill,
+    /// The power goes again and again, and what was counted as stored is still there
+    Power,
+    /// A disk is full or fails, and no viewer notices
+    Disk,
+    /// A range of a cold segment costs about itself, and the rest costs the rest
+    Range,
+    /// Ten thousand idle and a thousand slow viewers fit into what is configured
+    Memory,
+    /// What is purged is gone within 100 ms, for good, and for fills that run
+    Purge,
+    /// Three times as many viewers as the node is built for: what it is built for is served
+    Overload,
+    /// A new process takes over under hundreds of downloads, and nobody notices
+    Upgrade,
+    /// A million objects on disk: two seconds from start to the first hit, a hundred bytes of memory each
+    Restart,
+}
+
+/// How it is proved.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Which; several may be named
+    #[arg(value_enum, required = true)]
+    proofs: Vec<Proof>,
+    /// The form that runs with every change
+    #[arg(long)]
+    short: bool,
+    /// Decides what origins, viewers and accidents do
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
 }
 
 /// Runs these proofs.
 ///
 /// # Errors
 /// The first one that fails.
-pub(crate) fn run(proofs: &[Proof]) -> Outcome {
-    setup::run(&[Tool::Media, Tool::Film, Tool::HlsJs])?;
-    demo::build()?;
-    for proof in proofs {
+pub(crate) fn run(options: &Options) -> Outcome {
+    let film = |proof: &Proof| matches!(proof, Proof::Players | Proof::Sources);
+    if options.proofs.iter().any(film) {
+        setup::run(&[Tool::Media, Tool::Film, Tool::HlsJs])?;
+        demo::build()?;
+    }
+    if options.proofs.iter().any(|proof| matches!(proof, Proof::Power | Proof::Disk)) {
+        setup::install_system_packages(&setup::VOLUMES)?;
+    }
+    if !options.proofs.iter().all(film) {
+        build()?;
+    }
+    for proof in &options.proofs {
         match proof {
             Proof::Players => players::run()?,
-            Proof::Herd => herd::run()?,
-            Proof::Kill => kill::run()?,
             Proof::Sources => sources::run()?,
+            other => on_the_gateway(*other, options)?,
         }
     }
     Ok(())
+}
+
+/// All proofs of the gateway in their short form, for the suite.
+///
+/// # Errors
+/// At least one fact is bad.
+pub(crate) fn short() -> Outcome {
+    build()?;
+    program()?.args(["--all", "--short"]).run()
+}
+
+fn build() -> Outcome {
+    term::step("building the gateway and its proofs (the first time takes some minutes)");
+    Call::new("cargo").args(["build", "--locked", "--bins", "-p", "gateway", "-p", "proofs"]).run()
+}
+
+fn on_the_gateway(proof: Proof, options: &Options) -> Outcome {
+    let name = proof.to_possible_value().ok_or_else(|| Failure::new("a proof without a name"))?;
+    let call = program()?.args([name.get_name(), "--seed", &options.seed.to_string()]);
+    if options.short { call.arg("--short").run() } else { call.run() }
+}
+
+fn program() -> Outcome<Call> {
+    let built = built()?;
+    let call = Call::new(built.join("proofs")).arg("--gateway").arg(built.join("weir-gateway"));
+    Ok(call.arg("--home").arg(root().join("target/proof")))
 }
 
 fn home(name: &str) -> PathBuf {

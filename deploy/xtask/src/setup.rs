@@ -14,7 +14,7 @@ use crate::failure::{Context, Failure, Outcome};
 use crate::shell::{root, tools};
 use crate::{digest, term};
 
-pub(crate) use system::{PLAYERS, install as install_system_packages};
+pub(crate) use system::{PLAYERS, VOLUMES, install as install_system_packages};
 
 /// One thing that can be set up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

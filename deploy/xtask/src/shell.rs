@@ -158,12 +158,6 @@ impl Running {
         if status.success() { Ok(()) } else { Err(Failure::new(format!("{}: {status}", self.shown))) }
     }
 
-    /// Ends it without a warning (SIGKILL), as a power cut would.
-    pub(crate) fn kill(mut self) -> Outcome {
-        self.child.kill().doing(&self.shown)?;
-        self.child.wait().doing(&self.shown).map(drop)
-    }
-
     pub(crate) fn log_tail(&self) -> String {
         tail(&std::fs::read_to_string(&self.log).unwrap_or_default())
     }

@@ -11,7 +11,7 @@ use crate::failure::{Context, Failure, Outcome};
 use crate::metadata::Metadata;
 use crate::setup::{self, Tool};
 use crate::shell::{Call, root};
-use crate::{demo, layers, licences, term, tidy};
+use crate::{demo, layers, licences, prove, term, tidy};
 
 /// How long each fuzz target runs.
 const FUZZ_SECONDS: u64 = 8;
@@ -35,6 +35,7 @@ const THOROUGH: &[(&str, Work)] = &[
     ("fuzz", fuzz),
     ("programs", || cargo(&["build", "--workspace", "--all-targets", "--locked"])),
     ("proof: a film plays", demo::short_proof),
+    ("proofs, short", prove::short),
 ];
 
 struct Done {

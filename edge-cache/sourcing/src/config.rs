@@ -11,7 +11,8 @@ pub struct SourcingConfig {
     /// Longest wait from asking a source to the first byte of its body; default 2 s.
     #[serde(with = "media::human_duration")]
     pub first_byte_timeout: Duration,
-    /// Longest silence within a body; default 2 s.
+    /// Longest wait for the next 16 KiB of a body, or for its end; default 2 s. A source that drips is as useless as
+    /// a silent one.
     #[serde(with = "media::human_duration")]
     pub stall_timeout: Duration,
     /// Most failed attempts in one fetch; default 4. A source that answers "not here" is no attempt.

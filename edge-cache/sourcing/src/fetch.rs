@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::Fuse;
 use futures_util::{FutureExt, StreamExt};
+use media::GROUP_LEN;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -208,6 +210,8 @@ impl Fetch {
             body: opened.body.fuse(),
             promised: opened.len,
             received: 0,
+            listened: Duration::ZERO,
+            of_group: 0,
             patience,
             deadline: self.deadline,
             last: self.last.clone(),
@@ -267,6 +271,9 @@ pub struct Leg {
     body: Fuse<ByteStream>,
     promised: u64,
     received: u64,
+    /// How long we have listened for the group that is coming, and how much of it is here.
+    listened: Duration,
+    of_group: u64,
     patience: Patience,
     deadline: Instant,
     last: LastError,
@@ -300,19 +307,16 @@ impl Leg {
     /// The next bytes, never empty; `None` only after every promised byte. Dropping the future loses nothing.
     ///
     /// # Errors
-    /// [`SourceError`] when the source falls silent, breaks off, or sends more than it promised. The leg is
+    /// [`SourceError`] when the source falls silent or drips, breaks off, or sends more than it promised. The leg is
     /// over then; the fetch may have another.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, SourceError> {
         if self.received == self.promised {
             return self.end();
         }
         self.renew_patience();
+        let listening = Instant::now();
         let piece = self.piece().await.inspect_err(|error| self.fail(error))?;
-        if self.received == 0 {
-            self.transfer.saw_first_byte();
-        }
-        self.received += piece.len() as u64;
-        self.transfer.saw_bytes(piece.len() as u64);
+        self.note(piece.len() as u64, listening.elapsed());
         if self.received > self.promised {
             let error = failure(Reason::Changed, "sent more bytes than it promised");
             self.fail(&error);
@@ -322,12 +326,28 @@ impl Leg {
     }
 
     /// A source is given its time from when we begin to listen: a caller who was busy is not its fault. Until the
-    /// first byte came, the patience that the question began with stands if it is not over.
+    /// first byte came, the patience that the question began with stands if it is not over. After that each group
+    /// of bytes has the stall timeout, because a source that drips is never silent and never done.
     fn renew_patience(&mut self) {
         let now = Instant::now();
         if self.received > 0 || self.patience.until <= now {
-            self.patience = Patience::until(now + self.sources.config.stall_timeout, self.deadline);
+            let left = self.sources.config.stall_timeout.saturating_sub(self.listened);
+            self.patience = Patience::until(now + left, self.deadline);
         }
+    }
+
+    fn note(&mut self, len: u64, listened: Duration) {
+        if self.received == 0 {
+            self.transfer.saw_first_byte();
+        } else {
+            self.listened += listened;
+        }
+        self.received += len;
+        self.of_group += len;
+        if self.of_group >= GROUP_LEN {
+            (self.of_group, self.listened) = (0, Duration::ZERO);
+        }
+        self.transfer.saw_bytes(len);
     }
 
     /// The caller checked the bytes and they are wrong: the source rests for long.
@@ -344,7 +364,7 @@ impl Leg {
                     let missing = self.promised - self.received;
                     return Err(failure(Reason::Cut, format_args!("{missing} bytes are missing")));
                 }
-                Err(_) => return Err(failure(Reason::Timeout, "the body fell silent")),
+                Err(_) => return Err(failure(Reason::Timeout, "the body fell silent, or nearly so")),
             }
         }
     }

@@ -28,6 +28,8 @@ enum Act {
     CutAt(usize),
     /// Delivers so many bytes, then falls silent.
     StallAt(usize),
+    /// Delivers so many bytes, then one every 600 ms: never silent, and never done.
+    DripAt(usize),
     /// Never answers.
     Hang,
     /// Delivers everything and then some.
@@ -83,7 +85,7 @@ impl Source for Scripted {
             self.asked.lock().expect("lock").push(want.clone());
             let range = want.range.map_or(0..LEN, |range| range.start()..range.end());
             let mut bytes = object().slice(range.start as usize..range.end as usize).to_vec();
-            let (mut len, mut silent) = (bytes.len() as u64, false);
+            let (mut len, mut silent, mut drips) = (bytes.len() as u64, false, Vec::new());
             match self.next_act() {
                 Act::Deliver => {}
                 Act::Hang => std::future::pending().await,
@@ -96,9 +98,13 @@ impl Source for Scripted {
                     bytes.truncate(at);
                     silent = true;
                 }
+                Act::DripAt(at) => drips = bytes.split_off(at),
             }
             let pieces: Vec<_> = bytes.chunks(PIECE).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
-            let body = stream::iter(pieces);
+            let body = stream::iter(pieces).chain(stream::iter(drips).then(|byte| async move {
+                tokio::time::sleep(Duration::from_millis(600)).await;
+                Ok(Bytes::copy_from_slice(&[byte]))
+            }));
             let body: ByteStream = if silent { body.chain(stream::pending()).boxed() } else { body.boxed() };
             Ok(Opened { len, body })
         })
@@ -180,6 +186,15 @@ async fn a_hung_source_costs_its_timeout_and_no_more() {
     let begun = Instant::now();
     check(&[("cheap", &[Act::StallAt(10_000)]), ("dear", &[Act::Deliver])], &["cheap", "dear"]).await;
     assert_eq!(begun.elapsed(), SourcingConfig::default().stall_timeout);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_drips_costs_the_stall_timeout_too() {
+    let begun = Instant::now();
+    let scripted =
+        check(&[("cheap", &[Act::DripAt(30_000)]), ("dear", &[Act::Deliver])], &["cheap", "dear"]).await;
+    assert_eq!(begun.elapsed(), SourcingConfig::default().stall_timeout);
+    assert_eq!(scripted[1].asked_from(), [30_003], "what dripped in time is kept");
 }
 
 #[tokio::test(start_paused = true)]

@@ -38,7 +38,7 @@ pub use chance::Chance;
 pub use log::{Event, Log};
 pub use node::{Node, NodeConfig};
 pub use package::{Package, RenditionShape, Shape};
-pub use script::{Behaviour, Fault, Question, Script};
+pub use script::{Behaviour, Fault, Question, Script, Version};
 pub use source::{ScriptedSource, Transfer, TransferEnd};
 pub use story::{life, seeds, story, story_in_lives};
 pub use viewer::{End, Played, Viewing};

@@ -47,14 +47,36 @@ pub struct Behaviour {
 pub enum Fault {
     /// The body breaks off after so many bytes.
     Cut(u64),
+    /// The connection is reset after so many bytes; what was on its way is lost.
+    Reset(u64),
     /// The body falls silent after so many bytes.
     Stall(u64),
+    /// After so many bytes the rest comes at 1 KB/s: never silent, and never done.
+    Drip(u64),
     /// One bit of this byte is wrong.
     Flip(u64),
+    /// The object is another version than the index knows.
+    Version(Version),
     /// The answer is this error.
     Refuse(Reason),
     /// There never is an answer.
     Hang,
+}
+
+/// How another version of an object differs from the one that was indexed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// It is a byte longer.
+    Length,
+    /// It is as long, and every byte is another.
+    Bytes,
+    /// It has the same bytes under a new validator: nothing is wrong with it.
+    Tag,
+}
+
+impl Version {
+    /// Every version.
+    pub const ALL: [Self; 3] = [Self::Length, Self::Bytes, Self::Tag];
 }
 
 impl Default for Behaviour {
@@ -76,12 +98,15 @@ impl Behaviour {
     #[must_use]
     pub fn troubled(chance: Chance, len: u64) -> Self {
         let at = chance.for_("at").below(len);
-        let fault = match chance.for_("fault").below(10) {
+        let fault = match chance.for_("fault").below(16) {
             0 => Some(Fault::Cut(at)),
-            1 => Some(Fault::Stall(at)),
-            2 => Some(Fault::Flip(at)),
-            3 => Some(Fault::Refuse(Reason::ALL[chance.for_("reason").below(9) as usize])),
-            4 => Some(Fault::Hang),
+            1 => Some(Fault::Reset(at)),
+            2 => Some(Fault::Stall(at)),
+            3 => Some(Fault::Drip(at)),
+            4 => Some(Fault::Flip(at)),
+            5 => Some(Fault::Version(Version::ALL[chance.for_("version").below(3) as usize])),
+            6 => Some(Fault::Refuse(Reason::ALL[chance.for_("reason").below(9) as usize])),
+            7 => Some(Fault::Hang),
             _ => None,
         };
         let latency = Duration::from_millis(chance.for_("latency").between(1, 200));
@@ -133,7 +158,9 @@ impl Script {
         })
     }
 
-    pub(crate) fn answer(&self, question: &Question, chance: Chance) -> Behaviour {
+    /// The decision for one question.
+    #[must_use]
+    pub fn answer(&self, question: &Question, chance: Chance) -> Behaviour {
         (self.0)(question, chance)
     }
 }

@@ -7,12 +7,12 @@ use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use media::ByteRange;
 use sourcing::{BoxFuture, ByteStream, Opened, Reason, Source, SourceError, SourceId, SourceKind, Want};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::chance::Chance;
 use crate::log::Log;
 use crate::package::Package;
-use crate::script::{Behaviour, Fault, Question, Script};
+use crate::script::{Behaviour, Fault, Question, Script, Version};
 
 /// A place that holds the whole package and hands it out as its script says.
 pub struct ScriptedSource {
@@ -95,7 +95,14 @@ impl ScriptedSource {
             Some(Fault::Hang) => std::future::pending().await,
             fault => {
                 sleep_until(answered).await;
-                if let Some(Fault::Refuse(reason)) = fault {
+                let refused = match fault {
+                    Some(Fault::Refuse(reason)) => Some(reason),
+                    Some(Fault::Version(Version::Length)) if want.object_len.is_some() => {
+                        Some(Reason::Changed)
+                    }
+                    _ => None,
+                };
+                if let Some(reason) = refused {
                     ticket.end = TransferEnd::Broken;
                     return Err(error(reason, "as scripted"));
                 }
@@ -163,6 +170,10 @@ impl Drop for Ticket {
     }
 }
 
+/// What a dripping source still sends, and in which pieces.
+const DRIP_BYTES_PER_SECOND: u64 = 1_000;
+const DRIP_PIECE: usize = 100;
+
 /// One body on its way out.
 struct Delivery {
     rest: Bytes,
@@ -180,15 +191,27 @@ enum Then {
     End,
     Break,
     Silence,
+    /// The rest of the body, but slowly.
+    Drip(usize),
 }
 
 impl Delivery {
     fn new(bytes: Bytes, behaviour: Behaviour, chance: Chance, begun: Instant, ticket: Ticket) -> Self {
         let until = |at: u64| bytes.slice(..bytes.len().min(at as usize));
+        let inside = |at: u64| at < bytes.len() as u64;
         let (rest, then) = match behaviour.fault {
-            Some(Fault::Cut(at)) if at < bytes.len() as u64 => (until(at), Then::Break),
-            Some(Fault::Stall(at)) if at < bytes.len() as u64 => (until(at), Then::Silence),
+            Some(Fault::Cut(at)) if inside(at) => (until(at), Then::Break),
+            Some(Fault::Reset(at)) if inside(at) => {
+                // What was on its way is lost with the connection.
+                (until(at - chance.for_("lost").below(at + 1)), Then::Break)
+            }
+            Some(Fault::Stall(at)) if inside(at) => (until(at), Then::Silence),
+            Some(Fault::Drip(at)) if inside(at) => {
+                let rest = bytes.len() - at as usize;
+                (bytes, Then::Drip(rest))
+            }
             Some(Fault::Flip(at)) => (flipped(&bytes, at), Then::End),
+            Some(Fault::Version(Version::Bytes)) => (bytes.iter().map(|byte| !byte).collect(), Then::End),
             _ => (bytes, Then::End),
         };
         // Pieces of odd sizes: the reader must not depend on where a body is cut.
@@ -208,10 +231,15 @@ impl Delivery {
     async fn next(&mut self) -> Option<Result<Bytes, SourceError>> {
         if self.rest.is_empty() {
             return match self.then {
-                Then::End => None,
+                Then::End | Then::Drip(_) => None,
                 Then::Break => Some(Err(self.broken())),
                 Then::Silence => std::future::pending().await,
             };
+        }
+        if let Then::Drip(slow) = self.then
+            && self.rest.len() <= slow
+        {
+            return self.drop_of().await;
         }
         let piece = self.rest.split_to(self.piece.min(self.rest.len()));
         self.sent += piece.len() as u64;
@@ -220,6 +248,17 @@ impl Delivery {
         sleep_until(self.begun + Duration::from_micros(micros)).await;
         self.ticket.sent(piece.len());
         if self.rest.is_empty() && matches!(self.then, Then::End) {
+            self.ticket.end = TransferEnd::Whole;
+        }
+        Some(Ok(piece))
+    }
+
+    /// The next piece of a body that has slowed down.
+    async fn drop_of(&mut self) -> Option<Result<Bytes, SourceError>> {
+        let piece = self.rest.split_to(DRIP_PIECE.min(self.rest.len()));
+        sleep(Duration::from_millis(piece.len() as u64 * 1_000 / DRIP_BYTES_PER_SECOND)).await;
+        self.ticket.sent(piece.len());
+        if self.rest.is_empty() {
             self.ticket.end = TransferEnd::Whole;
         }
         Some(Ok(piece))

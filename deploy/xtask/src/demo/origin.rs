@@ -1,37 +1,25 @@
 //! A plain HTTP origin on a folder: what any static file server with ranges would be. It counts what it gave,
-//! so that a proof can compare the gateway's own figures with the other side's, and it can be told to be slow.
+//! so that a proof can compare the gateway's own figures with the other side's.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::clock::nap;
 use crate::failure::{Context, Outcome};
 use crate::http;
 
 /// An idle connection is closed after this.
 const IDLE: Duration = Duration::from_secs(60);
-/// A slow origin sends so many bytes, then waits.
-const SLOW_PIECE: u64 = 16 * 1024;
 
 /// A running origin. It ends with the toolbox.
 #[derive(Debug, Clone)]
 pub(crate) struct Origin {
     pub(crate) address: SocketAddr,
-    counts: Arc<Counts>,
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    given: AtomicU64,
-    /// Bytes per second of each connection; 0 is as fast as it goes.
-    pace: AtomicU64,
-    /// Path and first byte of every request that got a body, in order.
-    asked: Mutex<Vec<(String, u64)>>,
+    given: Arc<AtomicU64>,
 }
 
 impl Origin {
@@ -39,7 +27,7 @@ impl Origin {
     pub(crate) fn start(folder: &Path) -> Outcome<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").doing("the origin's port")?;
         let address = listener.local_addr().doing("the origin's port")?;
-        let origin = Self { address, counts: Arc::default() };
+        let origin = Self { address, given: Arc::default() };
         let (served, folder) = (origin.clone(), folder.to_owned());
         std::thread::spawn(move || {
             for socket in listener.incoming().flatten() {
@@ -53,23 +41,7 @@ impl Origin {
 
     /// Body bytes sent so far.
     pub(crate) fn given(&self) -> u64 {
-        self.counts.given.load(Ordering::Relaxed)
-    }
-
-    /// How many requests got a body.
-    pub(crate) fn bodies(&self) -> usize {
-        self.counts.asked.lock().unwrap_or_else(PoisonError::into_inner).len()
-    }
-
-    /// How many requests asked for bytes of this object from this byte on.
-    pub(crate) fn asked(&self, path: &str, start: u64) -> usize {
-        let asked = self.counts.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.iter().filter(|(known, first)| known == path && *first == start).count()
-    }
-
-    /// From now on each connection carries so many bytes per second; 0 takes the limit away.
-    pub(crate) fn pace(&self, bytes_per_second: u64) {
-        self.counts.pace.store(bytes_per_second, Ordering::Relaxed);
+        self.given.load(Ordering::Relaxed)
     }
 
     fn serve(&self, socket: &TcpStream, folder: &Path) -> Outcome {
@@ -94,16 +66,8 @@ impl Origin {
         send(socket, &head)?;
         let Some((start, len)) = body.filter(|_| method != "HEAD") else { return Ok(()) };
         file.seek(SeekFrom::Start(start)).doing(target)?;
-        self.counts.asked.lock().unwrap_or_else(PoisonError::into_inner).push((target.to_owned(), start));
-        let mut left = len;
-        while left > 0 {
-            let pace = self.counts.pace.load(Ordering::Relaxed);
-            let piece = if pace == 0 { left } else { left.min(SLOW_PIECE) };
-            let sent = std::io::copy(&mut (&mut file).take(piece), &mut socket).doing(target)?;
-            self.counts.given.fetch_add(sent, Ordering::Relaxed);
-            left -= piece;
-            nap(Duration::from_micros((piece * 1_000_000).checked_div(pace).unwrap_or(0)));
-        }
+        let sent = std::io::copy(&mut (&mut file).take(len), &mut socket).doing(target)?;
+        self.given.fetch_add(sent, Ordering::Relaxed);
         Ok(())
     }
 }

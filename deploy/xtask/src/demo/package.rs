@@ -34,8 +34,6 @@ pub(crate) struct Rendition {
 pub(crate) struct Piece {
     /// The path below the token.
     pub(crate) url: String,
-    /// Where they begin in their object.
-    pub(crate) start: usize,
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -64,8 +62,7 @@ impl Package {
             .map(|rendition| store.rendition(field(rendition, "id")?, field(rendition, "kind")?));
         let renditions = renditions.collect::<Outcome<Vec<_>>>()?;
         let own = [store.object("index.weir")?.len(), store.object("groups.weir")?.len()];
-        let main =
-            Piece { url: "main.m3u8".into(), start: 0, bytes: store.object("hls/main.m3u8")?.to_vec() };
+        let main = Piece { url: "main.m3u8".into(), bytes: store.object("hls/main.m3u8")?.to_vec() };
         Ok(Self { path, renditions, own_bytes: own.iter().map(|len| *len as u64).sum(), main })
     }
 }
@@ -99,7 +96,7 @@ impl Store<'_> {
             Rendition { id: id.to_owned(), kind: kind.to_owned(), playlists: Vec::new(), media: Vec::new() };
         if kind == "trick-play" {
             let bytes = self.object("trick.bif")?.to_vec();
-            rendition.media.push(Piece { url: format!("{id}/0.bif"), start: 0, bytes });
+            rendition.media.push(Piece { url: format!("{id}/0.bif"), bytes });
             return Ok(rendition);
         }
         let mut playlists = vec![("index", format!("hls/{id}.m3u8"))];
@@ -108,7 +105,7 @@ impl Store<'_> {
         }
         for (name, object) in playlists {
             let bytes = self.object(&object)?.to_vec();
-            rendition.playlists.push(Piece { url: format!("{id}/{name}.m3u8"), start: 0, bytes });
+            rendition.playlists.push(Piece { url: format!("{id}/{name}.m3u8"), bytes });
         }
         let served = entries(&self.text(&format!("hls/{id}.m3u8"))?)?;
         let stored = entries(&self.text(&format!("cdn/{id}.m3u8"))?)?;
@@ -126,8 +123,7 @@ impl Store<'_> {
                     piece.ok_or_else(|| Failure::new(format!("{name} ends before {start}+{len}")))?.to_vec()
                 }
             };
-            let start = entry.range.map_or(0, |(start, _)| start);
-            rendition.media.push(Piece { url: format!("{id}/{}", virtual_entry.uri), start, bytes });
+            rendition.media.push(Piece { url: format!("{id}/{}", virtual_entry.uri), bytes });
         }
         Ok(rendition)
     }

@@ -60,7 +60,7 @@ pub(crate) struct World {
     pub(crate) viewer: String,
     pub(crate) admin: String,
     upstream: Upstream,
-    gateway: Option<Running>,
+    gateway: Running,
     control_plane: Running,
 }
 
@@ -84,15 +84,7 @@ impl World {
         let call = program("weir-control-plane", home, "control-plane")?;
         let mut control_plane = call.start(&log(home, "control-plane"))?;
         let api = ready(&mut control_plane, &ready_file(home, "control-plane"), "api")?;
-        Ok(Self {
-            home: home.to_owned(),
-            api,
-            viewer,
-            admin,
-            upstream,
-            gateway: Some(gateway),
-            control_plane,
-        })
+        Ok(Self { home: home.to_owned(), api, viewer, admin, upstream, gateway, control_plane })
     }
 
     /// `weir --json ...` against this control plane, its answer parsed.
@@ -134,24 +126,12 @@ impl World {
     pub(crate) fn still_there(&mut self) -> Outcome {
         self.control_plane.still_there()?;
         self.upstream.still_there()?;
-        self.gateway.as_mut().map_or(Ok(()), Running::still_there)
-    }
-
-    /// Kills the gateway as a power cut would, and starts it again on the same addresses and cache.
-    pub(crate) fn crash_and_restart_gateway(&mut self) -> Outcome {
-        if let Some(gateway) = self.gateway.take() {
-            gateway.kill()?;
-        }
-        let port = |address: &str| address.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(0);
-        let ports = Ports { api: port(&self.api), viewer: port(&self.viewer), admin: port(&self.admin) };
-        let (gateway, viewer, admin) = start_gateway(&self.home, ports, &self.upstream)?;
-        (self.gateway, self.viewer, self.admin) = (Some(gateway), viewer, admin);
-        Ok(())
+        self.gateway.still_there()
     }
 
     /// Stops both programs as an operator would, so that a proof also sees them drain.
-    pub(crate) fn stop(mut self) -> Outcome {
-        self.gateway.take().map_or(Ok(()), Running::stop)?;
+    pub(crate) fn stop(self) -> Outcome {
+        self.gateway.stop()?;
         self.control_plane.stop()
     }
 }

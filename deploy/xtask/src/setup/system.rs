@@ -1,6 +1,8 @@
 //! The few things that come from the distribution. As root they are installed, else the one command that
 //! installs them is shown.
 
+use std::path::Path;
+
 use super::Tool;
 use crate::failure::{Failure, Outcome};
 use crate::shell::{Call, have};
@@ -32,6 +34,12 @@ pub(crate) const PLAYERS: [SystemPackage; 8] = [
     SystemPackage { name: "gstreamer1.0-libav", present: || has_element("avdec_h264") },
     SystemPackage { name: "nodejs", present: || have("node") },
 ];
+
+/// The file systems of `prove power` and `prove disk`.
+pub(crate) const VOLUMES: [SystemPackage; 1] = [SystemPackage {
+    name: "xfsprogs",
+    present: || have("mkfs.xfs") || Path::new("/usr/sbin/mkfs.xfs").exists(),
+}];
 
 fn has_element(name: &str) -> bool {
     Call::new("gst-inspect-1.0").args(["--exists", name]).quiet().is_ok()

@@ -61,6 +61,9 @@ fn check_line(found: &mut Found<'_>, at: usize, line: &str) {
     if line.ends_with([' ', '\r']) {
         found.add("trailing", at, "white space at the end of the line".into());
     }
+    if line.starts_with("<<<<<<< ") || line.starts_with(">>>>>>> ") {
+        found.add("conflict", at, "a merge was left half done".into());
+    }
     if let Some(word) = LATER.iter().find(|word| has_word(line, word)) {
         found.add("later", at, format!("{word}: do it now or write down the limit as it is"));
     }
@@ -110,6 +113,7 @@ mod tests {
         for (path, text, expected) in [
             ("a.rs", "fn a() {}\n", vec![]),
             ("a.rs", "fn a() {\n\tb()\n}\n", vec!["tab"]),
+            ("a.toml", "<<<<<<< HEAD\na\n=======\nb\n>>>>>>> b\n", vec!["conflict", "conflict"]),
             ("a.md", "one \n", vec!["trailing"]),
             ("a.md", "one\r\n", vec![]),
             ("a.md", "one", vec!["newline"]),

@@ -13,6 +13,9 @@ use crate::server::Server;
 
 const LOOK: Duration = Duration::from_millis(100);
 
+/// Just below the level at which everything unknown is refused.
+const FULL: u32 = 99;
+
 /// Looks over which bytes are averaged: a segment leaves in a burst.
 const EGRESS_LOOKS: usize = 10;
 
@@ -52,7 +55,8 @@ impl Gauges {
         let strain = self.engine.strain();
         Signals {
             connections: percent(self.server.busy() as u64, self.max_connections as u64),
-            responses: percent(self.metrics.responses(), config.max_active_responses as u64),
+            // Each request is held against this bound by itself: refusing all of them would leave places empty.
+            responses: percent(self.metrics.responses(), config.max_active_responses as u64).min(FULL),
             egress: percent(recent.bits_per_second(), config.egress_bits_per_second),
             lag: percent(micros(recent.lag()), micros(config.scheduling_lag)),
             fills: strain.waiting_fills_percent,

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use media::{GROUP_LEN, SegmentKey};
-use testkit::{Behaviour, Chance, Fault, NodeConfig, Played, Script, Viewing, World, seeds, story};
+use media::{ByteRange, GROUP_LEN, SegmentKey};
+use testkit::{Behaviour, Chance, Fault, NodeConfig, Played, Script, Version, Viewing, World, seeds, story};
 
 const REGRESSIONS: &[u64] = &[];
 
@@ -27,6 +27,16 @@ async fn ten(world: &World) -> Vec<Played> {
     let (node, viewing) = (world.node().await, Viewing::whole(&key(world), &world.package));
     let names: Vec<String> = (0..10).map(|n| format!("viewer-{n}")).collect();
     join_all(names.iter().map(|name| node.play(name, &viewing))).await
+}
+
+fn whole(world: &World) -> ByteRange {
+    world.package.location(&key(world)).1
+}
+
+/// What the first source sent of the segment before it was given up.
+fn sent_first(world: &World) -> u64 {
+    let transfers = world.sources[0].transfers_of(&world.package.location(&key(world)).0, whole(world));
+    transfers.iter().map(|transfer| transfer.sent).sum()
 }
 
 /// The second source was asked once, for everything from the group that holds byte `at` on.
@@ -68,6 +78,46 @@ fn a_source_that_dies_at_half_costs_ten_of_ten_viewers_nothing() {
             let viewers = ten(&world).await;
             assert_eq!(viewers.iter().filter(|viewer| viewer.is_whole()).count(), 10, "{viewers:?}");
             assert_resumed(&world, at);
+        }
+    });
+}
+
+#[test]
+fn a_reset_source_is_continued_from_what_had_arrived() {
+    story("a source resets", seeds(20, REGRESSIONS), |seed| async move {
+        let world = world(seed, Behaviour::faulty(Fault::Reset(somewhere(seed))));
+        let viewers = ten(&world).await;
+        assert!(viewers.iter().all(Played::is_whole), "{viewers:?}");
+        assert_resumed(&world, sent_first(&world));
+    });
+}
+
+#[test]
+fn a_dripping_source_is_given_up_like_a_silent_one() {
+    let timeout = NodeConfig::default().sourcing.stall_timeout;
+    story("a source drips", seeds(20, REGRESSIONS), |seed| async move {
+        let smooth = ten(&world(seed, Behaviour::default())).await;
+        let world = world(seed, Behaviour::faulty(Fault::Drip(somewhere(seed))));
+        let dripped = ten(&world).await;
+        for (smooth, dripped) in smooth.iter().zip(&dripped) {
+            assert!(dripped.is_whole(), "{dripped:?}");
+            let added = (dripped.ended - dripped.arrived).saturating_sub(smooth.ended - smooth.arrived);
+            // A group that was nearly there may still be completed, and the next one waited for.
+            assert!(added <= timeout * 2 + Duration::from_millis(300), "{added:?} more");
+        }
+        assert_resumed(&world, sent_first(&world));
+    });
+}
+
+#[test]
+fn another_version_is_never_spliced_in() {
+    story("another version", seeds(20, REGRESSIONS), |seed| async move {
+        for (version, taken) in [(Version::Length, false), (Version::Bytes, false), (Version::Tag, true)] {
+            let world = world(seed, Behaviour::faulty(Fault::Version(version)));
+            let viewers = ten(&world).await;
+            assert!(viewers.iter().all(Played::is_whole), "{version:?}: {viewers:?}");
+            let asked = world.sources[1].transfers_of(&world.package.location(&key(&world)).0, whole(&world));
+            assert_eq!(asked.is_empty(), taken, "{version:?}");
         }
     });
 }

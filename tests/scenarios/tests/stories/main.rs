@@ -2,6 +2,7 @@
 //! the story's `REGRESSIONS` and it is told every time from then on.
 
 mod crowds;
+mod disks;
 mod faults;
 mod mixed;
 mod restarts;
