@@ -282,8 +282,7 @@ impl Meter {
         }
     }
 
-    /// The level that pays by the forecast of this hour, the level that the link is filled to already, and how
-    /// many bytes it may take in this slot at a level.
+    /// What there is to decide about a link in this slot.
     fn plan_link(&self, link: usize, slot: u64, volume: &Volume) -> LinkPlan<'_> {
         let line = &self.setup.account.lines[self.setup.account.links[link]];
         let nodes = self.setup.nodes;
