@@ -1,9 +1,9 @@
 //! Measurements of the real rooms, each beside the naive way of doing the same.
 //!
 //! [`verify`] tells what it costs to check every 16 KiB before anybody sees them, [`hot`] what a memory hit
-//! costs inside the engine, [`http`] what it costs through the viewer's edge over loopback. Both sides of a
-//! comparison run interleaved in one session on the same bytes, and each shows a hash of what it delivered:
-//! a result whose hashes differ is an error and no result.
+//! costs inside the engine, [`http`] what it costs through the viewer's edge over loopback, [`cost`] what whole
+//! months cost with the real planner. Both sides of a comparison run interleaved in one session on the same
+//! bytes, and each shows a hash of what it delivered: a result whose hashes differ is an error and no result.
 //!
 //! What it does not do: it measures neither disks nor real networks, keeps no history and judges nothing. On
 //! a shared machine the ratios mean more than the absolute figures.
@@ -11,6 +11,7 @@
 //! What can go wrong: a room refuses its configuration, the server process does not start, or the two sides
 //! deliver different bytes. Each is a [`Fault`] that says what was being done.
 
+pub mod cost;
 pub mod film;
 pub mod hot;
 pub mod http;

@@ -21,6 +21,8 @@ enum Command {
     Verify(Options),
     /// A memory hit: through the engine and the viewer's edge, or copied out of a map
     Hot(Options),
+    /// Months of misses: bought by the real planner, or in a fixed order, both beside the optimum
+    Cost(Options),
     /// One of the servers of `hot`, until standard input ends
     #[command(hide = true)]
     Serve {
@@ -70,6 +72,7 @@ async fn main() -> ExitCode {
 async fn perform(command: Command) -> Result<(), Fault> {
     match command {
         Command::Verify(options) => report(&options, &bench::verify::run(&options.workload())?),
+        Command::Cost(options) => report(&options, &bench::cost::run(&options.workload())?),
         Command::Hot(options) => {
             let mut results = bench::hot::run(&options.workload()).await?;
             let program =

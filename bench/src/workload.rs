@@ -21,6 +21,10 @@ pub struct Workload {
     pub rate: u32,
     /// Connections that stay open.
     pub connections: usize,
+    /// Months that `cost` buys, each from a seed of its own.
+    pub months: usize,
+    /// Slots of five minutes in each of them.
+    pub month_slots: usize,
 }
 
 impl Workload {
@@ -38,6 +42,8 @@ impl Workload {
             requests: 800,
             rate: 200,
             connections: 64,
+            months: 60,
+            month_slots: 8_640,
         }
     }
 
@@ -54,6 +60,8 @@ impl Workload {
             requests: 20,
             rate: 400,
             connections: 4,
+            months: 1,
+            month_slots: 8_640,
         }
     }
 }

@@ -41,3 +41,17 @@ async fn http() {
     let results = bench::http::run(&Workload::tiny(SEED), program, true).await;
     check(&results.expect("results"), "http", 8);
 }
+
+/// One month of the 60, with a link: neither side may beat the optimum, and the planner comes near it.
+#[test]
+fn cost() {
+    let results = bench::cost::run(&Workload::tiny(2)).expect("results");
+    assert_eq!(results.len(), 5);
+    let [month, changes, all, worst, decision] = &results[..] else { panic!("{results:#?}") };
+    for side in [&month.naive, &month.ours] {
+        assert!(side.runs.len() == 1 && side.runs[0] > 0.999, "{month:?}");
+    }
+    assert!(all.ours.median <= 1.05 && worst.ours.median <= 1.05, "{all:?} {worst:?}");
+    assert!(changes.ours.runs[0] < 100.0, "{changes:?}");
+    assert_eq!((decision.measure.measure, decision.ours.runs.len()), ("decision_p99", 2));
+}

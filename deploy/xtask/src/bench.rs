@@ -12,6 +12,8 @@ enum Name {
     Verify,
     /// A memory hit: through the engine and the viewer's edge, or copied out of a map
     Hot,
+    /// Months of misses: bought by the real planner, or in a fixed order, both beside the optimum
+    Cost,
 }
 
 impl Name {
@@ -19,6 +21,7 @@ impl Name {
         match self {
             Self::Verify => "verify",
             Self::Hot => "hot",
+            Self::Cost => "cost",
         }
     }
 }

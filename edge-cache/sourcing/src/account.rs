@@ -277,7 +277,7 @@ impl Account {
         let mut plans: Vec<usize> = free.iter().filter_map(|charge| charge.bytes).collect();
         plans.sort_unstable();
         plans.dedup();
-        let left = plans.iter().map(|at| self.lines[*at].left(volume.used[*at]));
+        let left = plans.iter().filter_map(|at| Some(self.lines.get(*at)?.left(*volume.used.get(*at)?)));
         let left = left.fold(0_u64, u64::saturating_add).min(bytes);
         let rest = bytes - left;
         let cost = |charge: &&Charge| match line(charge) {

@@ -4,6 +4,9 @@
 //! planner for the next source, opens it, and hands out a [`Leg`]; when the leg breaks, the next one goes on
 //! at the byte that its caller has verified. How a source behaved is remembered and shapes the next plan.
 //!
+//! What a source takes follows from the month: [`tariff`] is the price sheet, [`account`] says how each source is
+//! paid, [`meter`] counts and derives what it comes to, [`policy`] keeps the order from swinging.
+//!
 //! What it does not do: it keeps no byte and checks no digest (the caller does, and says so through
 //! [`Leg::corrupt`]), it knows no protocol (each [`Source`] does), and it never hides a version change: a
 //! body of another length than promised is refused, not spliced.

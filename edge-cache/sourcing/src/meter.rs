@@ -11,7 +11,7 @@
 mod baseline;
 mod ledger;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 pub use baseline::{Baseline, BaselineConfig, Baselines};
 pub use ledger::{Count, FORMAT, Ledger, MAX_PAST, Settled, Statement};
@@ -21,10 +21,14 @@ use crate::source::SourceId;
 use crate::tariff::transit::{self, Ahead, SLOT_SECONDS, billed_level, discarded};
 use crate::tariff::{Dollars, Month};
 
-/// Slots of a day: as much as it takes to know a node's habits.
+/// Slots of a day.
 const DAY_SLOTS: usize = 288;
-/// How often links are planned anew.
-const PLAN_SLOTS: u64 = 12;
+/// Slots of an hour.
+const HOUR_SLOTS: usize = 12;
+const HOURS_OF_WEEK: usize = 168;
+/// A link's level is raised by at least one in so many.
+const LEVEL_STEPS: u64 = 50;
+const DAY_HOURS: usize = 24;
 /// Points of a profile.
 const MAX_POINTS: usize = 512;
 
@@ -81,11 +85,57 @@ impl Bill {
     }
 }
 
-/// A link's plan for the slot at hand.
-#[derive(Debug, Clone, Copy, Default)]
-struct LinkPlan {
-    level: u64,
+/// What is remembered of a link from slot to slot.
+#[derive(Debug, Clone, Default)]
+struct LinkState {
+    /// The levels that the last day's forecasts took to pay, one for each hour.
+    forecasts: VecDeque<u64>,
+    /// Bytes that it may take in the slot that was planned last.
     allowance: u64,
+}
+
+/// What there is to decide about a link in one slot.
+struct LinkPlan<'a> {
+    outlook: &'a [u64],
+    /// The slots of this month that are over.
+    samples: &'a [u64],
+    slot: u64,
+    month: u64,
+    /// What it is paid up to, and after the first day filled to, so far.
+    kept: u64,
+    /// The level that pays by the forecast of this hour; `None` when there is nobody else to go to.
+    best: Option<u64>,
+}
+
+impl LinkPlan<'_> {
+    fn ahead(&self, floor: u64) -> Ahead<'_> {
+        let above = self.samples.iter().filter(|sample| **sample > floor).count() as u64;
+        let bursts = discarded(self.month).saturating_sub(above);
+        Ahead { demand: self.outlook, slots: self.month - self.slot, month: self.month, bursts, floor }
+    }
+
+    /// The level from now on, and the allowance of this slot. A link that was filled too high stays so for the
+    /// month, and one that was filled too low costs little by the day: so the level rises to what all of the
+    /// last day's forecasts agree on, and not for a little. On the first day there is no level yet to keep.
+    fn decide(&self, anew: bool, last: u64, forecasts: &mut VecDeque<u64>) -> (u64, u64) {
+        let Some(best) = self.best else { return (self.kept, u64::MAX) };
+        if self.slot < HOUR_SLOTS as u64 {
+            // Nobody knows yet what this month will be like; an hour of slots to throw away is not much.
+            return (self.kept, u64::MAX);
+        }
+        if anew {
+            forecasts.push_back(best);
+            forecasts.drain(..forecasts.len().saturating_sub(DAY_HOURS));
+        }
+        let agreed = forecasts.iter().copied().min().unwrap_or_default();
+        let first_day = self.slot < DAY_SLOTS as u64;
+        let level = match () {
+            () if first_day => agreed.max(self.kept),
+            () if forecasts.len() == DAY_HOURS && agreed > self.kept + self.kept / LEVEL_STEPS => agreed,
+            () => self.kept,
+        };
+        (level, transit::allowance(&self.ahead(level), last))
+    }
 }
 
 /// The meter.
@@ -96,8 +146,8 @@ pub struct Meter {
     last: Readings,
     /// Expected demands of five minutes, the highest first.
     outlook: Vec<u64>,
-    links: Vec<LinkPlan>,
-    /// The slot that the plans are for.
+    links: Vec<LinkState>,
+    /// The slot that the links were planned for.
     planned: Option<u64>,
 }
 
@@ -112,7 +162,7 @@ impl Meter {
             ledger.settled = std::mem::take(&mut ledger.billed);
             ledger.sheet.clone_from(&setup.sheet);
         }
-        let links = vec![LinkPlan::default(); setup.account.links.len()];
+        let links = vec![LinkState::default(); setup.account.links.len()];
         Self { setup, ledger, last: Readings::default(), outlook: Vec::new(), links, planned: None }
     }
 
@@ -133,8 +183,8 @@ impl Meter {
             self.ledger.sources.entry(name.clone()).or_default().add(more);
             bought += more.bytes;
             if let Some(link) = self.setup.account.charges[at].link {
-                let id = &self.setup.account.lines[self.setup.account.links[link]].id;
-                add_to(self.ledger.links.entry(id.clone()).or_default(), slot, more.bytes);
+                let id = self.link_id(link).to_owned();
+                add_to(self.ledger.links.entry(id).or_default(), slot, more.bytes);
             }
         }
         add_to(&mut self.ledger.demand, slot, bought);
@@ -160,6 +210,11 @@ impl Meter {
         let mut closed = std::mem::replace(&mut self.ledger, next);
         let seen = since_first(&closed.demand);
         self.ledger.profile = if seen.len() >= DAY_SLOTS { points(seen) } else { closed.profile };
+        self.ledger.habits = if seen.len() >= 7 * DAY_SLOTS {
+            habits(closed.month.start(), &closed.demand)
+        } else {
+            closed.habits
+        };
         self.ledger.sheet.clone_from(&closed.sheet);
         self.ledger.past = std::mem::take(&mut closed.past);
         self.ledger.past.push(Statement {
@@ -173,6 +228,7 @@ impl Meter {
         let surplus = self.ledger.past.len().saturating_sub(MAX_PAST);
         self.ledger.past.drain(..surplus);
         self.planned = None;
+        self.links.iter_mut().for_each(|link| link.forecasts.clear());
     }
 
     /// How much each line has counted, over all nodes of the account.
@@ -209,69 +265,81 @@ impl Meter {
         if self.planned == Some(slot) {
             return;
         }
-        if self.planned.is_none_or(|planned| planned / PLAN_SLOTS != slot / PLAN_SLOTS) {
+        let anew = self.planned.is_none_or(|planned| planned / HOUR_SLOTS as u64 != slot / HOUR_SLOTS as u64);
+        if anew {
             self.outlook = self.expected_demand();
         }
         self.planned = Some(slot);
         let volume = self.volume_ahead(slot);
         let last = slot.checked_sub(1).and_then(|last| self.ledger.demand.get(last as usize));
         let last = last.copied().unwrap_or_default();
-        self.links = (0..self.links.len()).map(|link| self.plan_link(link, slot, last, &volume)).collect();
+        for link in 0..self.links.len() {
+            let mut forecasts = std::mem::take(&mut self.links[link].forecasts);
+            let plan = self.plan_link(link, slot, &volume);
+            let (level, allowance) = plan.decide(anew, last, &mut forecasts);
+            self.ledger.levels.insert(self.link_id(link).to_owned(), level);
+            self.links[link] = LinkState { forecasts, allowance };
+        }
     }
 
-    fn plan_link(&self, link: usize, slot: u64, last: u64, volume: &Volume) -> LinkPlan {
+    /// What there is to decide about a link in this slot.
+    fn plan_link(&self, link: usize, slot: u64, volume: &Volume) -> LinkPlan<'_> {
         let line = &self.setup.account.lines[self.setup.account.links[link]];
-        let Pricing::Transit(per_mbps) = line.pricing else { return LinkPlan::default() };
-        let nothing = Vec::new();
-        let samples = self.ledger.links.get(&line.id).unwrap_or(&nothing);
-        let slots = self.slots_of_month();
-        let before = &samples[..samples.len().min(slot as usize)];
-        let floor = billed_level(before, slots);
-        let above = |level: u64| before.iter().filter(|sample| **sample > level).count() as u64;
-        let bursts = |level: u64| discarded(slots).saturating_sub(above(level));
-        let ahead =
-            |level: u64| Ahead { demand: &self.outlook, slots: slots - slot, bursts: bursts(level), floor };
         let nodes = self.setup.nodes;
         let elsewhere = |bytes: u64| {
             let bytes = bytes.saturating_mul(nodes);
             self.setup.account.elsewhere(volume, bytes).map(|usd| usd.share(1, nodes))
         };
-        if elsewhere(0).is_none() {
-            // Nobody else to go to: the link takes what comes.
-            return LinkPlan { level: u64::MAX, allowance: u64::MAX };
+        let samples = self.ledger.links.get(&line.id).map_or(&[][..], Vec::as_slice);
+        let (samples, month) = (&samples[..samples.len().min(slot as usize)], self.slots_of_month());
+        let paid = billed_level(samples, month);
+        let kept = self.ledger.levels.get(&line.id).copied().filter(|_| slot >= DAY_SLOTS as u64);
+        let kept = kept.unwrap_or_default().max(paid);
+        let mut plan = LinkPlan { outlook: &self.outlook, samples, slot, month, kept, best: None };
+        if let (Pricing::Transit(per_mbps), Some(_)) = (&line.pricing, elsewhere(0)) {
+            let cost = |bytes| elsewhere(bytes).unwrap_or_default();
+            plan.best = Some(transit::level(&plan.ahead(kept), *per_mbps, cost));
         }
-        let kept = self.links.get(link).map_or(floor, |plan| plan.level.max(floor));
-        let level = transit::level(&ahead(kept), per_mbps, |bytes| elsewhere(bytes).unwrap_or_default());
-        LinkPlan { level, allowance: transit::allowance(&ahead(level), level, last) }
+        plan
     }
 
-    /// What five minutes may bring: this month's own once a week is known, before that last month's, as much
-    /// higher or lower as this month began.
+    /// What five minutes may bring: this month's own once two weeks are known, before that last month's, as
+    /// much higher or lower as this month began.
     fn expected_demand(&self) -> Vec<u64> {
         let seen = since_first(&self.ledger.demand);
         let profile = &self.ledger.profile;
-        if seen.len() >= 7 * DAY_SLOTS || profile.is_empty() {
+        if seen.len() >= 14 * DAY_SLOTS || profile.is_empty() {
             return points(seen);
         }
-        if seen.len() < DAY_SLOTS {
-            return profile.clone();
-        }
-        let mean = |demand: &[u64]| {
-            demand.iter().copied().map(u128::from).sum::<u128>() / demand.len().max(1) as u128
-        };
-        let (ours, theirs) = (mean(seen), mean(profile).max(1));
-        let scaled = |demand: &u64| u64::try_from(u128::from(*demand) * ours / theirs).unwrap_or(u64::MAX);
+        let growth = u128::from(self.growth());
+        let scaled = |demand: &u64| u64::try_from(u128::from(*demand) * growth / 1_000).unwrap_or(u64::MAX);
         profile.iter().map(scaled).collect()
+    }
+
+    /// This month's demand by last month's in thousandths, in the middle slot of those seen and over the same
+    /// hours of the week: neither a weekend nor a premiere is growth.
+    fn growth(&self) -> u64 {
+        let habits = &self.ledger.habits;
+        let ended = &self.ledger.demand[..self.ledger.demand.len().saturating_sub(1)];
+        // Slots in which the node was not there say nothing.
+        let seen = ended.iter().enumerate().filter(|(_, bytes)| **bytes > 0);
+        let usual = |slot: usize| habits.get(hour_of_week(self.ledger.month.start(), slot)).copied();
+        let ratios = seen.filter_map(|(slot, bytes)| {
+            let usual = usual(slot).filter(|usual| *usual > 0)?;
+            u64::try_from(u128::from(*bytes) * 1_000 / u128::from(usual)).ok()
+        });
+        let ratios: Vec<u64> = ratios.collect();
+        if ratios.len() < HOUR_SLOTS { 1_000 } else { middle(ratios) }
     }
 
     /// What each source takes now, and what the links may still carry.
     #[must_use]
     pub fn quotes(&self, now: u64) -> Quotes {
         let slot = self.slot(now);
-        let allowances = self.links.iter().zip(&self.setup.account.links).map(|(plan, line)| {
-            let samples = self.ledger.links.get(&self.setup.account.lines[*line].id);
+        let allowances = self.links.iter().zip(self.link_ids()).map(|(LinkState { allowance, .. }, id)| {
+            let samples = self.ledger.links.get(id);
             let taken = samples.and_then(|samples| samples.get(slot as usize)).copied().unwrap_or_default();
-            if plan.allowance == u64::MAX { u64::MAX } else { plan.allowance.saturating_sub(taken) }
+            if *allowance == u64::MAX { u64::MAX } else { allowance.saturating_sub(taken) }
         });
         let allowances = allowances.collect();
         Quotes { prices: self.setup.account.prices(&self.volume_ahead(slot)), allowances }
@@ -359,9 +427,13 @@ impl Meter {
         &self.ledger
     }
 
+    fn link_id(&self, link: usize) -> &str {
+        &self.setup.account.lines[self.setup.account.links[link]].id
+    }
+
     /// The ids of the lines that are links.
     pub fn link_ids(&self) -> impl Iterator<Item = &str> {
-        self.setup.account.links.iter().map(|line| self.setup.account.lines[*line].id.as_str())
+        (0..self.setup.account.links.len()).map(|link| self.link_id(link))
     }
 }
 
@@ -379,6 +451,25 @@ fn since_first(demand: &[u64]) -> &[u64] {
     let ended = &demand[..demand.len().saturating_sub(1)];
     let first = ended.iter().position(|bytes| *bytes > 0).unwrap_or(ended.len());
     &ended[first..]
+}
+
+fn hour_of_week(month_start: u64, slot: usize) -> usize {
+    ((month_start / 3_600) as usize + slot / HOUR_SLOTS) % HOURS_OF_WEEK
+}
+
+/// The middle slot of each hour of the week. Slots in which the node was not there do not count.
+fn habits(month_start: u64, demand: &[u64]) -> Vec<u64> {
+    let mut hours = vec![Vec::new(); HOURS_OF_WEEK];
+    for (slot, bytes) in demand.iter().enumerate().filter(|(_, bytes)| **bytes > 0) {
+        hours[hour_of_week(month_start, slot)].push(*bytes);
+    }
+    hours.into_iter().map(middle).collect()
+}
+
+/// The middle of some values; 0 of none.
+fn middle(mut values: Vec<u64>) -> u64 {
+    let at = values.len() / 2;
+    if values.is_empty() { 0 } else { *values.select_nth_unstable(at).1 }
 }
 
 /// At most [`MAX_POINTS`] of the demands, evenly taken, the highest first.

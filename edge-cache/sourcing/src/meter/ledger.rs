@@ -66,10 +66,15 @@ pub struct Ledger {
     pub delivered: Count,
     /// Bytes of each five minutes since the month began, by link.
     pub links: BTreeMap<String, Vec<u64>>,
+    /// What each link is filled to this month, in bytes of five minutes.
+    pub levels: BTreeMap<String, u64>,
     /// Bytes bought in each five minutes since the month began, over all sources.
     pub demand: Vec<u64>,
     /// The month before: demands of five minutes that are as likely as each other, the highest first.
     pub profile: Vec<u64>,
+    /// The month before: bytes of an ordinary five minutes, for each hour of the week (Thursday 0 h UTC first,
+    /// as 1970 began); empty while no whole week is known.
+    pub habits: Vec<u64>,
     /// What earlier sheets have fixed, by line.
     pub settled: BTreeMap<String, Settled>,
     /// What each line came to when this was written, with the volume it stands for.
@@ -121,8 +126,10 @@ impl Ledger {
             sources: BTreeMap::new(),
             delivered: Count::default(),
             links: BTreeMap::new(),
+            levels: BTreeMap::new(),
             demand: Vec::new(),
             profile: Vec::new(),
+            habits: Vec::new(),
             settled: BTreeMap::new(),
             billed: BTreeMap::new(),
             lines: BTreeMap::new(),

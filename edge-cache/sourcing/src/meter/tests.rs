@@ -157,29 +157,33 @@ fn nodes_of_one_account_climb_its_tiers_together() {
     assert!(asked > cheapest && asked < Rate::average(usd("0.0225"), GiB(1).bytes()), "{asked:?}");
 }
 
-/// A link beside a CDN; five quiet days, then it is known what to fill the link to.
+/// A link beside a cheap CDN: eight days, and it is known what to fill the link to.
 #[test]
 fn a_link_is_filled_to_the_level_that_pays() {
-    let link = || terms("parent", "", "", "transit.hub.10g");
-    let mut meter = Meter::new(setup(SHEET, &[link(), cdn()]), ledger());
-    let (mut now, mut bytes) = (november().start(), 0);
-    // A day has 20 busy hours of 2 GB and 4 quiet ones of 1 GB in each five minutes.
-    for slot in 0..12 * 24 * 8 {
-        let busy = slot % 288 < 240;
-        bytes += if busy { 2 * GB } else { GB };
-        meter.observe(now, &readings(&[(bytes, 0), (0, 0)], 0));
-        now += SLOT_SECONDS;
+    let terms = [terms("parent", "", "", "transit.hub.10g"), terms("cdn", "bunny.volume", "", "")];
+    let mut meter = Meter::new(setup(SHEET, &terms), ledger());
+    let (mut now, mut link, mut cdn) = (november().start(), 0, 0);
+    // A day has 20 crowded slots of 5 GB, 220 busy ones of 2 GB and 48 quiet ones of 1 GB.
+    for slot in 0..288 * 8 {
+        meter.observe(now, &readings(&[(link, 0), (cdn, 0)], 0));
+        let demand = [5, 2, 1][usize::from(slot % 288 >= 20) + usize::from(slot % 288 >= 240)] * GB;
+        let carried = demand.min(2 * GB);
+        (link, cdn, now) = (link + carried, cdn + demand - carried, now + SLOT_SECONDS);
+        meter.observe(now - 1, &readings(&[(link, 0), (cdn, 0)], 0));
     }
-    meter.observe(now, &readings(&[(bytes, 0), (0, 0)], 0));
-    let quotes = meter.quotes(now);
-    // The link costs 4.5 dollars for the first GB of a slot and the CDN 0.085 for each of 7,000: it carries all.
-    assert_eq!(quotes.allowances, [2 * GB]);
+    // One GB of level costs 4.53 dollars. Up to 2 GB it saves 0.005 in each of 6,600 slots; from there to 5 GB
+    // only in the crowded ones that are not thrown away.
+    meter.observe(now, &readings(&[(link, 0), (cdn, 0)], 0));
+    assert_eq!(meter.quotes(now).allowances, [2 * GB]);
     assert_eq!(meter.link_level("transit.hub.10g"), 2 * GB);
     let bill = meter.bill(now).lines["transit.hub.10g"];
     assert_eq!(format!("{bill:.2}"), "9.07", "53.3 Mbit/s");
-    bytes += GB / 2;
-    meter.observe(now + 1, &readings(&[(bytes, 0), (0, 0)], 0));
+    meter.observe(now + 1, &readings(&[(link + GB / 2, 0), (cdn, 0)], 0));
     assert_eq!(meter.quotes(now + 1).allowances, [3 * GB / 2], "what is left of the slot");
+    // A crowded slot promises another one: it is thrown away.
+    meter.observe(now + 2, &readings(&[(link + 2 * GB, 0), (cdn + 3 * GB, 0)], 0));
+    meter.observe(now + SLOT_SECONDS, &readings(&[(link + 2 * GB, 0), (cdn + 3 * GB, 0)], 0));
+    assert_eq!(meter.quotes(now + SLOT_SECONDS).allowances, [u64::MAX]);
 }
 
 #[test]

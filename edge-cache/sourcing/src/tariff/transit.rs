@@ -41,6 +41,9 @@ pub fn mbps(level: u64) -> f64 {
     level as f64 * 8.0 / SLOT_SECONDS as f64 / 1e6
 }
 
+/// One in so many of the slots that may be thrown away is kept for what nobody expects.
+const RESERVE: u64 = 10;
+
 /// What the rest of a month is expected to bring.
 #[derive(Debug, Clone, Copy)]
 pub struct Ahead<'a> {
@@ -48,6 +51,8 @@ pub struct Ahead<'a> {
     pub demand: &'a [u64],
     /// Slots that are left.
     pub slots: u64,
+    /// Slots of the whole month.
+    pub month: u64,
     /// Slots that may still be thrown away.
     pub bursts: u64,
     /// The level that is paid already.
@@ -55,20 +60,30 @@ pub struct Ahead<'a> {
 }
 
 impl Ahead<'_> {
+    /// Slots to throw away for demand that is expected. The rest is for premieres that nobody told us of; it
+    /// shrinks as the month passes.
+    fn planned_bursts(&self) -> u64 {
+        let reserve = discarded(self.month) / RESERVE * self.slots / self.month.max(1);
+        self.bursts.saturating_sub(reserve)
+    }
+
     /// The likely demands that the discarded slots will take.
     fn burst_points(&self) -> usize {
         let points = self.demand.len() as u64;
-        let burst = self.bursts.min(self.slots).saturating_mul(points);
+        let burst = self.planned_bursts().min(self.slots).saturating_mul(points);
         burst.checked_div(self.slots).unwrap_or_default() as usize
     }
 
-    /// The demand from which on a slot is worth throwing away.
+    /// The demand from which on a slot is worth throwing away: among those that are expected to be the
+    /// highest, or higher than anything that is expected.
     fn burst_from(&self) -> Option<u64> {
-        if self.bursts == 0 {
-            return None;
+        let highest = self.demand.first().copied();
+        match (self.bursts, self.burst_points()) {
+            (0, _) => None,
+            (bursts, _) if bursts >= self.slots => Some(0),
+            (_, 0) => highest.map(|highest| highest + highest / 10),
+            (_, points) => self.demand.get(points - 1).copied(),
         }
-        let points = self.burst_points();
-        if self.bursts >= self.slots { Some(0) } else { self.demand.get(points.saturating_sub(1)).copied() }
     }
 }
 
@@ -97,12 +112,16 @@ pub fn level(ahead: &Ahead<'_>, per_mbps: Dollars, elsewhere: impl Fn(u64) -> Do
     best.map_or(ahead.floor, |(_, level)| level)
 }
 
-/// How many bytes a link may take in the slot that begins, when the one before brought `last`: its level, or
-/// everything when the slot promises to be one of those that are thrown away.
+/// How many bytes a link that is filled to its floor may take in the slot that begins, when the one before
+/// brought `last`: its level, or everything when the slot may be one of those that are thrown away. That is so
+/// while nothing is known; when the slot promises to be among the highest; and when the level reaches up to
+/// those anyway, so that whatever exceeds it belongs to them.
 #[must_use]
-pub fn allowance(ahead: &Ahead<'_>, level: u64, last: u64) -> u64 {
-    let burst = ahead.burst_from().is_some_and(|from| last >= from.max(1) || ahead.bursts >= ahead.slots);
-    if burst { u64::MAX } else { level.max(ahead.floor) }
+pub fn allowance(ahead: &Ahead<'_>, last: u64) -> u64 {
+    let level = ahead.floor;
+    let unknown = ahead.demand.is_empty() && ahead.bursts > 0;
+    let burst = ahead.burst_from().is_some_and(|from| last >= from || level >= from - from / 20);
+    if unknown || burst { u64::MAX } else { level }
 }
 
 #[cfg(test)]
@@ -133,24 +152,24 @@ mod tests {
         assert!((mbps(at(250)) - 250.0).abs() < 1e-9);
     }
 
-    /// Demand by slot, highest first: a peak of 5 % and a slope below.
+    /// Demand by slot, highest first: a peak of 3 % and a slope below.
     fn demand() -> Vec<u64> {
-        (0..100).map(|at_slot| at(if at_slot < 5 { 10_000 } else { 1_000 - 10 * at_slot })).collect()
+        (0..100).map(|at_slot| at(if at_slot < 3 { 10_000 } else { 1_000 - 10 * at_slot })).collect()
     }
 
     #[test]
     fn the_level_weighs_the_link_against_the_rest() {
         let demand = demand();
-        let ahead = Ahead { demand: &demand, slots: 8_640, bursts: 432, floor: 0 };
+        let ahead = Ahead { demand: &demand, slots: 8_640, month: 8_640, bursts: 432, floor: 0 };
         let level_at = |per_mbps, per_gb: u64| {
             let elsewhere = |bytes: u64| Dollars::from_picodollars(i128::from(bytes) * i128::from(per_gb));
             level(&ahead, usd(per_mbps), elsewhere)
         };
-        assert_eq!(level_at("0.01", 80), at(950), "a cheap link carries everything but the bursts");
+        assert_eq!(level_at("0.01", 80), at(960), "a cheap link carries everything but the bursts");
         assert_eq!(level_at("0.17", 0), 0, "free bytes elsewhere: the link is not needed");
         // One Mbit/s more pays when it is used in k slots of 37.5 MB: k x 37.5 MB x 0.005 > 1 dollar, k > 5333.
         let dear = level_at("1", 5);
-        assert!((at(330)..=at(340)).contains(&dear), "{}", mbps(dear));
+        assert!((at(350)..=at(360)).contains(&dear), "{}", mbps(dear));
         let paid = Ahead { floor: at(600), ..ahead };
         assert_eq!(level(&paid, usd("1"), |_| Dollars::ZERO), at(600), "what is paid is paid");
     }
@@ -158,16 +177,20 @@ mod tests {
     #[test]
     fn the_highest_slots_are_thrown_away() {
         let demand = demand();
-        let ahead = Ahead { demand: &demand, slots: 8_640, bursts: 432, floor: at(100) };
-        assert_eq!(allowance(&ahead, at(500), at(10_000)), u64::MAX);
-        assert_eq!(allowance(&ahead, at(500), at(900)), at(500));
-        assert_eq!(allowance(&ahead, at(50), at(900)), at(100), "what is paid is paid");
+        let ahead = Ahead { demand: &demand, slots: 8_640, month: 8_640, bursts: 432, floor: at(500) };
+        assert_eq!(allowance(&ahead, at(10_000)), u64::MAX, "one of the highest");
+        assert_eq!(allowance(&ahead, at(900)), at(500));
+        let full = Ahead { floor: at(9_600), ..ahead };
+        assert_eq!(allowance(&full, at(900)), u64::MAX, "no gap between the level and the highest");
         let none = Ahead { bursts: 0, ..ahead };
-        assert_eq!(allowance(&none, at(500), at(10_000)), at(500));
+        assert_eq!(allowance(&none, at(10_000)), at(500));
+        let few = Ahead { bursts: 90, ..ahead };
+        assert_eq!(allowance(&few, at(10_000)), at(500), "the last ones are for what nobody expects");
+        assert_eq!(allowance(&few, at(11_000)), u64::MAX);
         let all = Ahead { slots: 100, bursts: 100, ..ahead };
-        assert_eq!(allowance(&all, at(500), 0), u64::MAX, "more to throw away than is left");
+        assert_eq!(allowance(&all, 0), u64::MAX, "more to throw away than is left");
         let unknown = Ahead { demand: &[], ..ahead };
-        assert_eq!(allowance(&unknown, at(500), at(900)), at(500));
+        assert_eq!(allowance(&unknown, at(900)), u64::MAX, "while nothing is known");
     }
 
     proptest! {
@@ -177,7 +200,7 @@ mod tests {
             bursts in 0u64..100, per_mbps in 1u64..5_000, per_gb in 0i128..200, floor in 0u64..at(3_000)
         ) {
             demand.sort_unstable_by(|a, b| b.cmp(a));
-            let ahead = Ahead { demand: &demand, slots: 1_000, bursts, floor };
+            let ahead = Ahead { demand: &demand, slots: 1_000, month: 8_640, bursts, floor };
             let per_mbps = Dollars::whole(1).share(per_mbps, 1_000);
             let elsewhere = |bytes: u64| Dollars::from_picodollars(i128::from(bytes) * per_gb);
             let chosen = level(&ahead, per_mbps, elsewhere);
