@@ -42,16 +42,17 @@ async fn http() {
     check(&results.expect("results"), "http", 8);
 }
 
-/// One month of the 60, with a link: neither side may beat the optimum, and the planner comes near it.
+/// One month of the 60, with a link, a partner and a plan: the planner comes near the optimum, a fixed order does not.
 #[test]
 fn cost() {
-    let results = bench::cost::run(&Workload::tiny(2)).expect("results");
+    let results = bench::cost::run(&Workload::tiny(7)).expect("results");
     assert_eq!(results.len(), 5);
     let [month, changes, all, worst, decision] = &results[..] else { panic!("{results:#?}") };
     for side in [&month.naive, &month.ours] {
-        assert!(side.runs.len() == 1 && side.runs[0] > 0.999, "{month:?}");
+        assert!(side.runs.len() == 1 && side.runs[0] > 0.99, "{month:?}");
     }
     assert!(all.ours.median <= 1.05 && worst.ours.median <= 1.05, "{all:?} {worst:?}");
+    assert!(all.naive.median > 2.0, "{all:?}");
     assert!(changes.ours.runs[0] < 100.0, "{changes:?}");
     assert_eq!((decision.measure.measure, decision.ours.runs.len()), ("decision_p99", 2));
 }

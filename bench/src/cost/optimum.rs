@@ -5,6 +5,9 @@
 //! volume and then a price that only falls, so an optimum fills one after another; every order of them is
 //! tried. Slots differ by who fails in them and by the price of the day; they are served as groups, those with
 //! the least choice first.
+//!
+//! It is an optimum but for three roundings: 200 levels are tried and not all, slots are thrown away by demand and
+//! not by what that saves, and groups share free volume in one order. Online buying was seen to beat it by 0.4 %.
 
 use std::collections::BTreeMap;
 

@@ -115,8 +115,8 @@ impl LinkPlan<'_> {
     }
 
     /// The level from now on, and the allowance of this slot. A link that was filled too high stays so for the
-    /// month, and one that was filled too low costs little by the day: so the level rises to what all of the
-    /// last day's forecasts agree on, and not for a little. On the first day there is no level yet to keep.
+    /// month, and one that was filled too low costs little by the day: so the level rises to what three of four
+    /// of the last day's forecasts reach, and not for a little. On the first day there is no level yet to keep.
     fn decide(&self, anew: bool, last: u64, forecasts: &mut VecDeque<u64>) -> (u64, u64) {
         let Some(best) = self.best else { return (self.kept, u64::MAX) };
         if self.slot < HOUR_SLOTS as u64 {
@@ -127,7 +127,9 @@ impl LinkPlan<'_> {
             forecasts.push_back(best);
             forecasts.drain(..forecasts.len().saturating_sub(DAY_HOURS));
         }
-        let agreed = forecasts.iter().copied().min().unwrap_or_default();
+        let mut sorted: Vec<u64> = forecasts.iter().copied().collect();
+        sorted.sort_unstable();
+        let agreed = sorted.get(sorted.len() / 4).copied().unwrap_or_default();
         let first_day = self.slot < DAY_SLOTS as u64;
         let level = match () {
             () if first_day => agreed.max(self.kept),
