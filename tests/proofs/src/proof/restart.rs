@@ -1,5 +1,6 @@
 //! A million objects on disk, killed: how long until the first of them is served, and what its index costs.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,7 +69,9 @@ pub(super) async fn run(stage: &Stage, facts: &mut Facts) -> Outcome {
     let each = resident(&node)?.saturating_sub(alone) / held.max(1);
     let good = each <= INDEX_BYTES || objects < WORTH_WEIGHING;
     facts.add(good, "memory of the index, bytes for each object", each);
-    node.stop().await
+    node.stop().await?;
+    // Gigabytes that nobody wants to look at.
+    fs::remove_dir_all(&cache).doing(cache.display())
 }
 
 /// Kills the gateway, starts it, and asks for something: how long from the start until it is here.
