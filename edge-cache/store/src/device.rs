@@ -42,7 +42,7 @@ pub const PAGE: u64 = 4096;
 /// Names one file of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FileName {
-    /// `disk.weir`: what this disk is; a page.
+    /// `disk.weir`: what this disk is; two pages.
     Superblock,
     /// `index-<generation>.log`: what lies where; appended to, in pieces of any length.
     Log(u64),

@@ -33,10 +33,10 @@ pub(crate) use self::index::Offer;
 use self::index::{Index, Place};
 use self::journal::Journal;
 pub use self::object::{DiskObject, ReadFault};
-use self::recovery::{Wish, recover};
+use self::recovery::{Wish, recover, write_superblock};
 use crate::body::SegmentBody;
 use crate::config::DiskConfig;
-use crate::device::{Device, FileName};
+use crate::device::Device;
 use crate::format::Label;
 use crate::memory::MemoryTier;
 use crate::metrics::Metrics;
@@ -232,7 +232,9 @@ impl DiskTier {
         tracing::info!(disk = self.number, path = %self.config.path.display(), objects, seconds, "a disk is open");
         self.show_usage();
         self.set_mode(Mode::Online);
-        self.replace_log();
+        if self.journal.is_incomplete().await {
+            self.replace_log();
+        }
         Ok(())
     }
 
@@ -284,11 +286,10 @@ impl DiskTier {
         tried.is_ok()
     }
 
-    /// A disk that was full or read-only is tried with the one page that is always there.
+    /// A disk that was full or read-only is tried with the two pages that are always there.
     async fn probe(self: &Arc<Self>) -> io::Result<()> {
-        let page = self.index().geometry().encode();
-        self.drive.write(FileName::Superblock, 0, vec![page]).await?;
-        self.drive.sync(FileName::Superblock).await?;
+        let geometry = self.index().geometry();
+        write_superblock(&self.drive, geometry).await?;
         self.set_mode(Mode::Online);
         self.flush_soon();
         Ok(())

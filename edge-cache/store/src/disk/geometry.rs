@@ -12,7 +12,7 @@ const MAGIC: [u8; 8] = *b"WEIRDISK";
 pub(crate) const VERSION: u16 = 1;
 
 /// The unit of room and the length of a slab. Both are chosen when a disk is formatted and stand in its
-/// superblock:
+/// superblock, which holds two copies of this page:
 ///
 /// ```text
 /// 0   8   magic "WEIRDISK"

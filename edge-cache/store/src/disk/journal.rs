@@ -3,7 +3,7 @@
 //! One append at a time; whoever comes meanwhile finds its records taken along by the next (group commit). Units
 //! that were given up are released when the records that say so are in.
 //!
-//! A new log begins with everything that stands, said again in small steps between the records of what happens
+//! A start goes on with the log it has read. A new log begins with everything that stands, said again in small steps between the records of what happens
 //! meanwhile. Until it says that it is complete, a start reads the old one first, so there is no moment at which
 //! a crash loses more than the records of the last append.
 
@@ -18,9 +18,11 @@ use super::log::{self, FRAME_HEAD, HEADER_LEN};
 use crate::config::SyncPolicy;
 use crate::device::FileName;
 
-/// A log is worth replacing when it is so long, and so many times as long as when it was complete.
+/// A log is worth replacing when it is so long, and so many times as long as what it has to say.
 const LEAST_REPLACED: u64 = 16 << 20;
 const GROWN: u64 = 3;
+/// What there is to say of an object, its share of a name included.
+const SAID_OF_EACH: u64 = 44;
 /// Slots told again in one step: some 100 us of the index's lock.
 const STEP: u32 = 2048;
 
@@ -34,8 +36,10 @@ pub(crate) struct Journal {
 pub(crate) struct Tail {
     generation: u64,
     end: u64,
-    /// How long the log was when it had become complete; `None` while it is not.
-    complete: Option<u64>,
+    /// The log says everything that stood when it was begun.
+    complete: bool,
+    /// How much was said when everything was said last.
+    said: u64,
     /// Older logs, which go when this one is complete.
     older: Vec<u64>,
     /// An append failed: what the log holds is not known any more.
@@ -43,10 +47,20 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
-    /// The log that follows those a start has read. It does not exist yet.
+    /// The log that follows these. It does not exist yet.
     pub(crate) fn after(logs: Vec<u64>) -> Self {
         let generation = logs.iter().max().map_or(1, |newest| newest.saturating_add(1));
-        Self { generation, end: 0, complete: None, older: logs, broken: false }
+        Self { generation, end: 0, complete: false, said: 0, older: logs, broken: false }
+    }
+
+    /// The end of a log that a start has read. Older ones go when it is complete.
+    pub(crate) fn of(generation: u64, end: u64, complete: bool, older: Vec<u64>) -> Self {
+        Self { generation, end, complete, said: 0, older, broken: false }
+    }
+
+    /// Whether the log says everything that stood when it was begun.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete
     }
 }
 
@@ -117,14 +131,15 @@ impl Journal {
     }
 
     /// Whether the log has grown so long that a new one is worth its while.
-    pub(crate) async fn is_long(&self) -> bool {
+    pub(crate) async fn is_long(&self, objects: u64) -> bool {
         let tail = self.tail.lock().await;
-        tail.complete.is_some_and(|complete| tail.end > LEAST_REPLACED.max(complete.saturating_mul(GROWN)))
+        let needed = tail.said.max(objects * SAID_OF_EACH);
+        tail.complete && tail.end > LEAST_REPLACED.max(needed * GROWN)
     }
 
     /// Whether the log still lacks what stood when it was begun.
     pub(crate) async fn is_incomplete(&self) -> bool {
-        self.tail.lock().await.complete.is_none()
+        !self.tail.lock().await.complete
     }
 
     /// Begins a new log behind the present one, which stays until the new one is complete. Nobody appends to the
@@ -141,6 +156,7 @@ impl Journal {
 
     /// Says every object that stands again, step by step, and removes the older logs.
     pub(crate) async fn retell(&self, index: &Mutex<Index>) -> io::Result<()> {
+        let begun = self.tail.lock().await.end;
         let mut next = Some(0);
         while let Some(from) = next {
             next = lock(index).retell_objects(from, STEP);
@@ -149,7 +165,7 @@ impl Journal {
         }
         let mut tail = self.tail.lock().await;
         self.append(&mut tail, index, true, true).await?;
-        tail.complete = Some(tail.end);
+        (tail.complete, tail.said) = (true, tail.end - begun);
         for generation in std::mem::take(&mut tail.older) {
             self.drive.resize(FileName::Log(generation), 0).await?;
         }

@@ -56,19 +56,19 @@ pub(crate) async fn recover(
     let mut index = Index::new(geometry, limit, first_serial);
     let units = fit_slabs(drive, geometry, limit, &files).await?;
     index.grown_to(units);
-    let logs = logs(&files);
-    let rejected = replay(drive, &logs, &files, &mut index).await?;
+    let (tail, rejected) = replay(drive, &files, &mut index).await?;
     index.forget_unused_names();
-    // What is said from here on goes into a new log, and its names first.
     index.record_from_now_on();
-    index.retell();
+    if !tail.is_complete() {
+        // Its names may not be in the log yet.
+        index.retell();
+    }
     for (scope, epoch, kind) in purges.purges() {
         if !index.purges().knows(scope, epoch, kind) {
             index.purge(scope, epoch, kind);
         }
     }
     counts.extend([(Recovered::Kept, index.usage().objects), (Recovered::Rejected, rejected)]);
-    let tail = Tail::after(logs);
     Ok(Recovery { index, tail, counts })
 }
 
@@ -78,15 +78,33 @@ async fn superblock(
     files: &[(FileName, u64)],
 ) -> io::Result<Result<Geometry, Option<SuperblockError>>> {
     let len = files.iter().find(|(name, _)| *name == FileName::Superblock).map(|(_, len)| *len);
-    match len {
-        None if files.is_empty() => Ok(Err(None)),
-        None => Ok(Err(Some(SuperblockError::Malformed))),
-        Some(len) if len < PAGE => Ok(Err(Some(SuperblockError::Malformed))),
-        Some(_) => {
-            let page = drive.read(FileName::Superblock, 0, PAGE).await?;
-            Ok(Geometry::decode(&page).map_err(Some))
+    let Some(len) = len else {
+        return Ok(Err((!files.is_empty()).then_some(SuperblockError::Malformed)));
+    };
+    for at in [0, PAGE] {
+        if at + PAGE > len {
+            break;
+        }
+        let page = drive.read(FileName::Superblock, at, PAGE).await?;
+        match Geometry::decode(&page) {
+            Err(SuperblockError::Malformed) => {}
+            Ok(geometry) if at > 0 => {
+                tracing::warn!(
+                    "the superblock of a disk is damaged; its second copy is used and the first mended"
+                );
+                write_superblock(drive, geometry).await?;
+                return Ok(Ok(geometry));
+            }
+            known => return Ok(known.map_err(Some)),
         }
     }
+    Ok(Err(Some(SuperblockError::Malformed)))
+}
+
+/// Two copies: a page that rots must not cost everything on the disk.
+pub(super) async fn write_superblock(drive: &Drive, geometry: Geometry) -> io::Result<()> {
+    drive.write(FileName::Superblock, 0, vec![geometry.encode(), geometry.encode()]).await?;
+    drive.sync(FileName::Superblock).await
 }
 
 /// Makes an empty disk of whatever was there: it is a cache.
@@ -102,8 +120,7 @@ async fn format(
     for (name, _) in files {
         drive.resize(*name, 0).await?;
     }
-    drive.write(FileName::Superblock, 0, vec![geometry.encode()]).await?;
-    drive.sync(FileName::Superblock).await
+    write_superblock(drive, geometry).await
 }
 
 /// Cuts off what the capacity does not allow any more; tells how many units there are.
@@ -140,43 +157,70 @@ fn logs(files: &[(FileName, u64)]) -> Vec<u64> {
     logs
 }
 
-/// Reads the logs in order, from the newest one that is complete on. Tells how many records made no sense.
-async fn replay(
-    drive: &Drive,
-    logs: &[u64],
-    files: &[(FileName, u64)],
-    index: &mut Index,
-) -> io::Result<u64> {
+/// Reads the logs in order, from the newest one that is complete on. Gives the place to go on at, and how many
+/// records made no sense.
+async fn replay(drive: &Drive, files: &[(FileName, u64)], index: &mut Index) -> io::Result<(Tail, u64)> {
+    let logs = logs(files);
     let mut read = Vec::new();
     for generation in logs.iter().rev() {
         let log = read_log(drive, *generation, files).await?;
-        // A single log is taken as it is, complete or not.
-        let complete = logs.len() > 1 && is_complete(&log, *generation);
-        read.push((*generation, log));
+        let complete = is_complete(&log, *generation);
+        read.push((*generation, log, complete));
         if complete {
             break;
         }
     }
-    let mut rejected = 0;
-    for (generation, log) in read.iter().rev() {
-        rejected += replay_log(log, *generation, index).await;
+    let (mut rejected, mut newest) = (0, None);
+    for (generation, log, complete) in read.iter().rev() {
+        let replayed = replay_log(log, *generation, index).await;
+        rejected += replayed.rejected;
+        newest = Some((*generation, replayed.end, log.len() as u64, *complete));
     }
-    Ok(rejected)
+    match newest {
+        // Not even its header was written: it is begun anew.
+        None | Some((_, 0, _, _)) => Ok((Tail::after(logs), rejected)),
+        Some((generation, end, len, complete)) => {
+            if end < len {
+                cut_off(drive, generation, end, len).await?;
+            }
+            let mut older: Vec<u64> = logs.into_iter().filter(|log| *log != generation).collect();
+            if complete {
+                for log in std::mem::take(&mut older) {
+                    drive.resize(FileName::Log(log), 0).await?;
+                }
+            }
+            Ok((Tail::of(generation, end, complete, older), rejected))
+        }
+    }
 }
 
-async fn replay_log(log: &Bytes, generation: u64, index: &mut Index) -> u64 {
-    let Some(mut frames) = Frames::of(log, generation) else { return 0 };
+/// What comes behind the last good frame goes, for good, before anything is written there.
+async fn cut_off(drive: &Drive, generation: u64, end: u64, len: u64) -> io::Result<()> {
+    tracing::info!(
+        generation,
+        torn = len - end,
+        "the end of a log was not whole; what came before it stands"
+    );
+    drive.resize(FileName::Log(generation), end).await?;
+    drive.sync(FileName::Log(generation)).await
+}
+
+/// What one log gave.
+struct Replayed {
+    rejected: u64,
+    /// Where its last good frame ended; 0 when it is no log.
+    end: u64,
+}
+
+async fn replay_log(log: &Bytes, generation: u64, index: &mut Index) -> Replayed {
+    let Some(mut frames) = Frames::of(log, generation) else { return Replayed { rejected: 0, end: 0 } };
     let mut rejected = 0;
     for frame in frames.by_ref() {
         rejected += Records::of(frame.records).map(|record| u64::from(!index.replay(record))).sum::<u64>();
         // A long log must not hold a thread of the runtime for long.
         tokio::task::yield_now().await;
     }
-    let torn = log.len() as u64 - frames.end();
-    if torn > 0 {
-        tracing::info!(generation, torn, "the end of a log was not whole; what came before it stands");
-    }
-    rejected
+    Replayed { rejected, end: frames.end() }
 }
 
 fn is_complete(log: &Bytes, generation: u64) -> bool {

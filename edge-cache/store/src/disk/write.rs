@@ -94,7 +94,8 @@ impl DiskTier {
         }
         self.journal.flush(&self.index, false).await?;
         self.shared.metrics.written(written);
-        if self.journal.is_long().await {
+        let objects = self.index().usage().objects;
+        if self.journal.is_long(objects).await {
             self.replace_log();
         }
         Ok(WriteOutcome::Written)
