@@ -314,7 +314,8 @@ impl DiskTier {
         if !self.journal.is_incomplete().await {
             self.journal.replace(&self.index).await?;
         }
-        self.journal.retell(&self.index).await
+        while !self.journal.retell(&self.index).await? {}
+        Ok(())
     }
 
     /// Brings what happened on record without anybody waiting for it.

@@ -44,18 +44,20 @@ pub(crate) struct Tail {
     older: Vec<u64>,
     /// An append failed: what the log holds is not known any more.
     broken: bool,
+    /// Counts restarts: what was begun before one is not for the log after it.
+    restarts: u64,
 }
 
 impl Tail {
     /// The log that follows these. It does not exist yet.
     pub(crate) fn after(logs: Vec<u64>) -> Self {
         let generation = logs.iter().max().map_or(1, |newest| newest.saturating_add(1));
-        Self { generation, end: 0, complete: false, said: 0, older: logs, broken: false }
+        Self { generation, end: 0, complete: false, said: 0, older: logs, broken: false, restarts: 0 }
     }
 
     /// The end of a log that a start has read. Older ones go when it is complete.
     pub(crate) fn of(generation: u64, end: u64, complete: bool, older: Vec<u64>) -> Self {
-        Self { generation, end, complete, said: 0, older, broken: false }
+        Self { generation, end, complete, said: 0, older, broken: false, restarts: 0 }
     }
 
     /// Whether the log says everything that stood when it was begun.
@@ -84,7 +86,8 @@ impl Journal {
 
     /// Goes on at another place, after a start or a return.
     pub(crate) async fn restart(&self, tail: Tail) {
-        *self.tail.lock().await = tail;
+        let mut own = self.tail.lock().await;
+        *own = Tail { restarts: own.restarts + 1, ..tail };
     }
 
     /// Returns when everything that happened before the call is in the log; with `sync = "data"`, or if `sure`,
@@ -150,13 +153,17 @@ impl Journal {
         lock(index).retell();
         let mut logs = std::mem::take(&mut tail.older);
         logs.push(tail.generation);
-        *tail = Tail::after(logs);
+        *tail = Tail { restarts: tail.restarts, ..Tail::after(logs) };
         Ok(())
     }
 
-    /// Says every object that stands again, step by step, and removes the older logs.
-    pub(crate) async fn retell(&self, index: &Mutex<Index>) -> io::Result<()> {
-        let begun = self.tail.lock().await.end;
+    /// Says every object that stands again, step by step, and removes the older logs. `false` when the disk was
+    /// opened anew meanwhile: then it is to be done again.
+    pub(crate) async fn retell(&self, index: &Mutex<Index>) -> io::Result<bool> {
+        let (begun, restarts) = {
+            let tail = self.tail.lock().await;
+            (tail.end, tail.restarts)
+        };
         let mut next = Some(0);
         while let Some(from) = next {
             next = lock(index).retell_objects(from, STEP);
@@ -164,12 +171,15 @@ impl Journal {
             tokio::task::yield_now().await;
         }
         let mut tail = self.tail.lock().await;
+        if tail.restarts != restarts {
+            return Ok(false);
+        }
         self.append(&mut tail, index, true, true).await?;
         (tail.complete, tail.said) = (true, tail.end - begun);
         for generation in std::mem::take(&mut tail.older) {
             self.drive.resize(FileName::Log(generation), 0).await?;
         }
-        Ok(())
+        Ok(true)
     }
 }
 
