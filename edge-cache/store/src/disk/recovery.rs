@@ -164,22 +164,23 @@ async fn replay(drive: &Drive, files: &[(FileName, u64)], index: &mut Index) -> 
     let mut read = Vec::new();
     for generation in logs.iter().rev() {
         let log = read_log(drive, *generation, files).await?;
-        let complete = is_complete(&log, *generation);
-        read.push((*generation, log, complete));
-        if complete {
+        // Where there is one log only, nothing depends on the answer.
+        let enough = logs.len() > 1 && is_complete(&log, *generation);
+        read.push((*generation, log));
+        if enough {
             break;
         }
     }
     let (mut rejected, mut newest) = (0, None);
-    for (generation, log, complete) in read.iter().rev() {
+    for (generation, log) in read.iter().rev() {
         let replayed = replay_log(log, *generation, index).await;
         rejected += replayed.rejected;
-        newest = Some((*generation, replayed.end, log.len() as u64, *complete));
+        newest = Some((*generation, log.len() as u64, replayed));
     }
     match newest {
         // Not even its header was written: it is begun anew.
-        None | Some((_, 0, _, _)) => Ok((Tail::after(logs), rejected)),
-        Some((generation, end, len, complete)) => {
+        None | Some((_, _, Replayed { end: 0, .. })) => Ok((Tail::after(logs), rejected)),
+        Some((generation, len, Replayed { end, complete, .. })) => {
             if end < len {
                 cut_off(drive, generation, end, len).await?;
             }
@@ -210,17 +211,27 @@ struct Replayed {
     rejected: u64,
     /// Where its last good frame ended; 0 when it is no log.
     end: u64,
+    complete: bool,
 }
 
+/// Bytes of a log replayed between two looks at the other tasks of the thread: some milliseconds.
+const REPLAYED_AT_ONCE: usize = 256 * 1024;
+
 async fn replay_log(log: &Bytes, generation: u64, index: &mut Index) -> Replayed {
-    let Some(mut frames) = Frames::of(log, generation) else { return Replayed { rejected: 0, end: 0 } };
-    let mut rejected = 0;
+    let mut replayed = Replayed { rejected: 0, end: 0, complete: false };
+    let Some(mut frames) = Frames::of(log, generation) else { return replayed };
+    let mut since = 0;
     for frame in frames.by_ref() {
-        rejected += Records::of(frame.records).map(|record| u64::from(!index.replay(record))).sum::<u64>();
-        // A long log must not hold a thread of the runtime for long.
-        tokio::task::yield_now().await;
+        let rejected = Records::of(frame.records).map(|record| u64::from(!index.replay(record)));
+        replayed.rejected += rejected.sum::<u64>();
+        replayed.complete |= frame.complete;
+        since += frame.records.len();
+        if since >= REPLAYED_AT_ONCE {
+            since = 0;
+            tokio::task::yield_now().await;
+        }
     }
-    Replayed { rejected, end: frames.end() }
+    Replayed { end: frames.end(), ..replayed }
 }
 
 fn is_complete(log: &Bytes, generation: u64) -> bool {
