@@ -14,7 +14,7 @@ use std::hint::black_box;
 
 use media::Digest;
 use sourcing::health::Standing;
-use sourcing::planner::{Asking, Candidate, Plan};
+use sourcing::planner::{Asking, Candidate, Need, Plan};
 use sourcing::tariff::Rate;
 use tokio::time::Instant;
 
@@ -92,6 +92,7 @@ fn decisions(side: Side) -> Sample {
         },
         standing: Standing::Closed,
         first_byte: Some(std::time::Duration::from_millis((at as u64 * 53) % 300)),
+        pace: None,
         slow: at == 4,
         favourite: at == 1,
         tried: false,
@@ -108,7 +109,7 @@ fn decisions(side: Side) -> Sample {
                 black_box(&order);
             }
             Side::Ours => {
-                plan.decide(now, black_box(&candidates), len);
+                plan.decide(now, black_box(&candidates), Need::bytes(len));
                 black_box(plan.choices());
             }
         }

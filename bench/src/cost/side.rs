@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sourcing::health::Standing;
 use sourcing::meter::{Count, Ledger, Meter, Quotes, Readings};
-use sourcing::planner::{Asking, Candidate, Plan};
+use sourcing::planner::{Asking, Candidate, Need, Plan};
 use sourcing::policy::{Policy, Verdict};
 use tokio::time::Instant;
 
@@ -120,6 +120,7 @@ impl Buyer<'_> {
                 asking: Asking { byte, request: price.request },
                 standing,
                 first_byte: None,
+                pace: None,
                 slow: false,
                 favourite: false,
                 tried: false,
@@ -127,7 +128,7 @@ impl Buyer<'_> {
             }
         });
         let candidates: Vec<Candidate> = candidates.collect();
-        self.plan.decide(now, &candidates, SEGMENT);
+        self.plan.decide(now, &candidates, Need::bytes(SEGMENT));
         self.plan.choices().first().map(|choice| choice.index)
     }
 }

@@ -14,6 +14,7 @@ pub mod key;
 pub mod name;
 pub mod playlist;
 pub mod range;
+pub mod size;
 pub mod validator;
 
 pub use digest::{Digest, GROUP_LEN, GroupDigests};
@@ -22,3 +23,4 @@ pub use index::{Contents, Index, Object, Rendition, RenditionKind, Segment};
 pub use key::{Part, SegmentKey};
 pub use name::{PackageId, RenditionId, Tag, TitleId};
 pub use range::ByteRange;
+pub use size::ByteSize;

@@ -4,27 +4,32 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::stream::Fuse;
-use futures_util::{FutureExt, StreamExt};
-use media::GROUP_LEN;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::contest::{Contender, Second};
+use crate::gate::Permit;
 use crate::health::Standing;
-use crate::planner::{Candidate, Choice, ChoiceReason, Plan, rest_ends};
-use crate::source::{ByteStream, Opened, Reason, SourceError, SourceId, SourceKind};
-use crate::sources::{Sources, Transfer};
+use crate::leg::{Begun, Leg, Limits};
+use crate::planner::{Candidate, Choice, ChoiceReason, Need, Plan, rest_ends};
+use crate::source::{Reason, SourceError};
+use crate::sources::Sources;
+use crate::transfer::Transfer;
 use crate::want::Want;
 
 /// What a want of unknown length counts as when prices are compared: about a small index.
 const GUESSED_LEN: u64 = 64 * 1024;
+
+/// So many bytes earn a fetch one more attempt.
+const EARNS_ATTEMPT: u64 = 1 << 20;
 
 /// One purchase: legs from one source after another until the caller has everything. Dropping it ends it.
 pub struct Fetch {
     sources: Arc<Sources>,
     want: Want,
     deadline: Instant,
+    /// Until when somebody must have sent a byte; later on only the deadline counts.
+    answer_by: Instant,
+    needed_by: Option<Instant>,
     /// Transfers begun, those that ended in "not here" excepted.
     attempts: u32,
     /// What this fetch knows about each source.
@@ -57,10 +62,10 @@ struct Mark {
 
 /// The newest failure, told by the fetch itself or by one of its legs.
 #[derive(Clone, Default)]
-struct LastError(Arc<Mutex<Option<SourceError>>>);
+pub(crate) struct LastError(Arc<Mutex<Option<SourceError>>>);
 
 impl LastError {
-    fn set(&self, error: &SourceError) {
+    pub(crate) fn set(&self, error: &SourceError) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
     }
 
@@ -95,51 +100,66 @@ impl Fetch {
     pub(crate) fn new(sources: Arc<Sources>, want: Want, deadline: Instant) -> Self {
         let marks = vec![Mark::default(); sources.known.len()];
         let desk = Desk::with_capacity(marks.len());
-        Self { sources, want, deadline, attempts: 0, marks, last: LastError::default(), desk }
+        let answer_by = deadline.min(Instant::now() + sources.config.first_byte_timeout);
+        let last = LastError::default();
+        Self { sources, want, deadline, answer_by, needed_by: None, attempts: 0, marks, last, desk }
+    }
+
+    /// When the bytes are needed, as far as a player told. From the next leg on a dearer source may be taken if the
+    /// cheapest would be too late, within the budget of urgency.
+    pub fn needed_by(&mut self, by: Option<Instant>) {
+        self.needed_by = by;
     }
 
     /// Opens the next source at byte `from` of the want: as many bytes as the caller has verified. Returns when
-    /// one has answered that the body follows.
+    /// one has sent its first bytes.
     ///
     /// # Errors
     /// [`Exhausted`] when the deadline, the attempts or the sources have run out.
     pub async fn next_leg(&mut self, from: u64) -> Result<Leg, Exhausted> {
         let Some(want) = self.want.tail(from) else { return Err(self.exhausted()) };
-        while self.attempts < self.sources.config.max_attempts {
+        let earned = u32::try_from(from / EARNS_ATTEMPT).unwrap_or(u32::MAX);
+        let allowed = self.sources.config.max_attempts.saturating_add(earned);
+        while self.attempts < allowed {
             let Some((choice, permit)) = self.next_turn(&want).await else { break };
-            let index = choice.index;
-            let transfer = Transfer::begin(Arc::clone(&self.sources), index, permit);
-            self.marks[index].tries += 1;
-            self.attempts += 1;
-            tracing::trace!(source = %transfer.source().id(), reason = choice.reason.as_str(), from, "asking");
-            match self.open(transfer, &want).await {
-                Ok(leg) => return Ok(leg),
-                Err(error) => self.note(index, &error),
+            tracing::trace!(source = %self.sources.known[choice.index].source.id(), reason = choice.reason.as_str(), from, "asking");
+            if let Some(begun) = self.contest(&want, choice.index, permit).await {
+                self.answer_by = self.deadline;
+                self.sources.remember(&want);
+                return Ok(self.leg(begun));
             }
         }
         Err(self.exhausted())
     }
 
+    pub(crate) fn sources(&self) -> Arc<Sources> {
+        Arc::clone(&self.sources)
+    }
+
+    pub(crate) fn len_of(&self, want: &Want) -> u64 {
+        want.len().unwrap_or(GUESSED_LEN)
+    }
+
     /// The best source that has a permit to spare. `None` when nobody is left or the deadline has come.
-    async fn next_turn(&mut self, want: &Want) -> Option<(Choice, OwnedSemaphorePermit)> {
+    async fn next_turn(&mut self, want: &Want) -> Option<(Choice, Permit)> {
         // Lent out so that the waits below may look at the fetch; who is dropped in a wait loses buffers only.
         let mut desk = std::mem::take(&mut self.desk);
         self.choose(want, &mut desk).await;
-        let turn = self.first_with_a_permit(desk.plan.choices()).await;
+        let turn = self.first_with_a_permit(desk.plan.choices(), self.len_of(want)).await;
         self.desk = desk;
         turn
     }
 
-    async fn first_with_a_permit(&self, choices: &[Choice]) -> Option<(Choice, OwnedSemaphorePermit)> {
+    async fn first_with_a_permit(&self, choices: &[Choice], len: u64) -> Option<(Choice, Permit)> {
         for choice in choices {
-            if choice.reason == ChoiceReason::Again {
-                self.pause(self.marks[choice.index].tries).await;
+            if choice.reason == ChoiceReason::Again && !self.may_try_again(choice.index).await {
+                continue;
             }
-            if self.deadline <= Instant::now() {
+            if self.answer_by <= Instant::now() {
                 self.last.set(&failure(Reason::Timeout, "the deadline of the fetch has come"));
                 return None;
             }
-            if let Some(permit) = self.permit(choice.index).await {
+            if let Some(permit) = self.permit(choice.index, len).await {
                 return Some((*choice, permit));
             }
         }
@@ -149,18 +169,27 @@ impl Fetch {
     /// Makes the plan; but if it has nobody but sources that rest, and a rest ends soon, the plan of that
     /// moment: one that said "slow down" is worth the wait when there is no other.
     async fn choose(&self, want: &Want, desk: &mut Desk) {
-        let len = want.len().unwrap_or(GUESSED_LEN);
+        let len = self.len_of(want);
         let now = self.look(false, &mut desk.candidates);
-        desk.plan.decide(now, &desk.candidates, len);
+        self.decide(now, desk, len);
         if desk.plan.choices().first().is_some_and(|choice| choice.reason != ChoiceReason::LastResort) {
             return;
         }
-        let soon = self.deadline.min(now + self.sources.config.rest_wait);
+        let soon = self.answer_by.min(now + self.sources.config.rest_wait);
         self.look(true, &mut desk.candidates);
         if let Some(end) = rest_ends(&desk.candidates).filter(|end| *end <= soon) {
             sleep_until(end).await;
             let now = self.look(true, &mut desk.candidates);
-            desk.plan.decide(now, &desk.candidates, len);
+            self.decide(now, desk, len);
+        }
+    }
+
+    /// Who is in a hurry gets a dearer source only while there is budget for it.
+    fn decide(&self, now: Instant, desk: &mut Desk, len: u64) {
+        let within = self.needed_by.map(|by| by.saturating_duration_since(now));
+        desk.plan.decide(now, &desk.candidates, Need { len, within });
+        if desk.plan.pays_for_haste() && !self.sources.may_hurry(len) {
+            desk.plan.decide(now, &desk.candidates, Need::bytes(len));
         }
     }
 
@@ -175,16 +204,22 @@ impl Fetch {
         now
     }
 
-    async fn pause(&self, tries: u32) {
-        let pause = self.sources.config.retry_pause * (1 << (tries - 1).min(10));
-        sleep_until((Instant::now() + pause).min(self.deadline)).await;
+    /// Whether the budget allows the same source once more; after a pause.
+    async fn may_try_again(&self, index: usize) -> bool {
+        if !self.sources.may_retry(index) {
+            self.last.set(&failure(Reason::Throttled, "too many transfers failed lately to try any again"));
+            return false;
+        }
+        let doublings = self.marks[index].tries.saturating_sub(1).min(10);
+        let pause = self.sources.config.retry_pause * (1 << doublings);
+        sleep_until((Instant::now() + pause).min(self.answer_by)).await;
+        true
     }
 
-    async fn permit(&self, index: usize) -> Option<OwnedSemaphorePermit> {
+    async fn permit(&self, index: usize, len: u64) -> Option<Permit> {
         let known = &self.sources.known[index];
-        let until = (Instant::now() + self.sources.config.permit_wait).min(self.deadline);
-        let permit = timeout_at(until, Arc::clone(&known.permits).acquire_owned()).await;
-        let permit = permit.ok().and_then(Result::ok);
+        let until = (Instant::now() + self.sources.config.permit_wait).min(self.answer_by);
+        let permit = timeout_at(until, known.gate.enter(len)).await.ok().flatten();
         if permit.is_none() {
             let id = known.source.id();
             self.last.set(&failure(Reason::Throttled, format_args!("all our permits for {id} are in use")));
@@ -192,33 +227,56 @@ impl Fetch {
         permit
     }
 
-    async fn open(&self, mut transfer: Transfer, want: &Want) -> Result<Leg, SourceError> {
-        let patience =
-            Patience::until(transfer.started() + self.sources.config.first_byte_timeout, self.deadline);
-        let source = Arc::clone(transfer.source());
-        let opened = match timeout_at(patience.until, source.open(want)).await {
-            Ok(opened) => opened.and_then(|opened| as_promised(opened, want)),
-            Err(_) if patience.is_ours => {
-                return Err(failure(Reason::Timeout, "the deadline came before an answer"));
-            }
-            Err(_) => Err(failure(Reason::Timeout, "no answer in time")),
-        };
-        let opened = opened.inspect_err(|error| transfer.failed(error))?;
-        Ok(Leg {
-            transfer,
-            sources: Arc::clone(&self.sources),
-            body: opened.body.fuse(),
-            promised: opened.len,
-            received: 0,
-            listened: Duration::ZERO,
-            of_group: 0,
-            patience,
+    /// Begins a transfer and says how long it has for its first byte: its usual time while another source stands ready,
+    /// and twice as much after each attempt, because it may be us who are slow.
+    pub(crate) fn contender(&mut self, index: usize, permit: Permit) -> Contender {
+        let transfer = Transfer::begin(self.sources(), index, permit);
+        let usual = transfer.patience().first_byte;
+        let most = self.sources.config.first_byte_timeout;
+        let given = if self.another_stands_ready(index) { self.grown(usual, most) } else { most };
+        let until = (transfer.started() + given).min(self.answer_by);
+        let fair = until >= transfer.started() + usual.min(given);
+        self.marks[index].tries += 1;
+        self.attempts += 1;
+        Contender { transfer, until, fair }
+    }
+
+    fn leg(&self, begun: Begun) -> Leg {
+        let config = &self.sources.config;
+        let another = self.another_stands_ready(begun.transfer.index());
+        let stall = self.grown(begun.transfer.patience().stall, config.stall_timeout);
+        let limits = Limits {
+            stall: if another { stall } else { config.stall_timeout },
+            drip: if another { config.patience.drip_bytes_per_second.bytes() } else { 0 },
             deadline: self.deadline,
-            last: self.last.clone(),
+        };
+        Leg::new(begun, limits, self.last.clone())
+    }
+
+    fn grown(&self, usual: Duration, most: Duration) -> Duration {
+        usual.saturating_mul(1 << self.attempts.saturating_sub(1).min(10)).min(most)
+    }
+
+    /// Whether a source in use that has not failed in this fetch is left beside this one.
+    fn another_stands_ready(&self, index: usize) -> bool {
+        self.marks.iter().enumerate().any(|(other, mark)| {
+            other != index && mark.tries == 0 && mark.absent.is_none() && self.sources.is_in_use(other)
         })
     }
 
-    fn note(&mut self, index: usize, error: &SourceError) {
+    /// Whom to ask beside `first`.
+    pub(crate) fn next_best(&mut self, want: &Want, first: usize, why: Second) -> Option<usize> {
+        let mut desk = std::mem::take(&mut self.desk);
+        let now = self.look(false, &mut desk.candidates);
+        desk.plan.decide(now, &desk.candidates, Need::bytes(self.len_of(want)));
+        let good = |choice: &&Choice| choice.reason.is_ordinary();
+        let best = desk.plan.choices().iter().find(good).map(|choice| choice.index);
+        self.desk = desk;
+        let same = (why == Second::Late && self.sources.is_in_use(first)).then_some(first);
+        best.or(same)
+    }
+
+    pub(crate) fn note(&mut self, index: usize, error: &SourceError) {
         self.last.set(error);
         self.marks[index].throttled = error.reason == Reason::Throttled;
         if error.reason.is_absence() {
@@ -237,158 +295,6 @@ impl Fetch {
     }
 }
 
-/// A body of another length than the index promises is another version.
-fn as_promised(opened: Opened, want: &Want) -> Result<Opened, SourceError> {
-    match want.len() {
-        Some(len) if len != opened.len => {
-            Err(failure(Reason::Changed, format_args!("offers {} bytes where {len} were asked", opened.len)))
-        }
-        _ => Ok(opened),
-    }
-}
-
-fn failure(reason: Reason, detail: impl fmt::Display) -> SourceError {
+pub(crate) fn failure(reason: Reason, detail: impl fmt::Display) -> SourceError {
     SourceError { reason, detail: detail.to_string() }
-}
-
-/// Until when to wait, and whether it is our own deadline that ends it: then the source is not to blame.
-#[derive(Debug, Clone, Copy)]
-struct Patience {
-    until: Instant,
-    is_ours: bool,
-}
-
-impl Patience {
-    fn until(theirs: Instant, deadline: Instant) -> Self {
-        Self { until: theirs.min(deadline), is_ours: deadline < theirs }
-    }
-}
-
-/// A body that has begun. Dropping it before its end cancels the transfer and is no evidence against the source.
-pub struct Leg {
-    transfer: Transfer,
-    sources: Arc<Sources>,
-    body: Fuse<ByteStream>,
-    promised: u64,
-    received: u64,
-    /// How long we have listened for the group that is coming, and how much of it is here.
-    listened: Duration,
-    of_group: u64,
-    patience: Patience,
-    deadline: Instant,
-    last: LastError,
-}
-
-impl fmt::Debug for Leg {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Leg({}, {} of {} bytes)", self.source(), self.received, self.promised)
-    }
-}
-
-impl Leg {
-    /// Who delivers.
-    #[must_use]
-    pub fn source(&self) -> &SourceId {
-        self.transfer.source().id()
-    }
-
-    /// What it is.
-    #[must_use]
-    pub fn kind(&self) -> SourceKind {
-        self.transfer.source().kind()
-    }
-
-    /// How many bytes the body will carry.
-    #[must_use]
-    pub fn promised(&self) -> u64 {
-        self.promised
-    }
-
-    /// The next bytes, never empty; `None` only after every promised byte. Dropping the future loses nothing.
-    ///
-    /// # Errors
-    /// [`SourceError`] when the source falls silent or drips, breaks off, or sends more than it promised. The leg is
-    /// over then; the fetch may have another.
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>, SourceError> {
-        if self.received == self.promised {
-            return self.end();
-        }
-        self.renew_patience();
-        let listening = Instant::now();
-        let piece = self.piece().await.inspect_err(|error| self.fail(error))?;
-        self.note(piece.len() as u64, listening.elapsed());
-        if self.received > self.promised {
-            let error = failure(Reason::Changed, "sent more bytes than it promised");
-            self.fail(&error);
-            return Err(error);
-        }
-        Ok(Some(piece))
-    }
-
-    /// A source is given its time from when we begin to listen: a caller who was busy is not its fault. Until the
-    /// first byte came, the patience that the question began with stands if it is not over. After that each group
-    /// of bytes has the stall timeout, because a source that drips is never silent and never done.
-    fn renew_patience(&mut self) {
-        let now = Instant::now();
-        if self.received > 0 || self.patience.until <= now {
-            let left = self.sources.config.stall_timeout.saturating_sub(self.listened);
-            self.patience = Patience::until(now + left, self.deadline);
-        }
-    }
-
-    fn note(&mut self, len: u64, listened: Duration) {
-        if self.received == 0 {
-            self.transfer.saw_first_byte();
-        } else {
-            self.listened += listened;
-        }
-        self.received += len;
-        self.of_group += len;
-        if self.of_group >= GROUP_LEN {
-            (self.of_group, self.listened) = (0, Duration::ZERO);
-        }
-        self.transfer.saw_bytes(len);
-    }
-
-    /// The caller checked the bytes and they are wrong: the source rests for long.
-    pub fn corrupt(mut self) {
-        self.fail(&failure(Reason::Corrupt, "bytes that the signed index does not vouch for"));
-    }
-
-    async fn piece(&mut self) -> Result<Bytes, SourceError> {
-        loop {
-            match timeout_at(self.patience.until, self.body.next()).await {
-                Ok(Some(Ok(piece))) if piece.is_empty() => {}
-                Ok(Some(piece)) => return piece,
-                Ok(None) => {
-                    let missing = self.promised - self.received;
-                    return Err(failure(Reason::Cut, format_args!("{missing} bytes are missing")));
-                }
-                Err(_) => return Err(failure(Reason::Timeout, "the body fell silent, or nearly so")),
-            }
-        }
-    }
-
-    /// Everything came. What more is at hand already is too much; nobody waits for what may follow.
-    fn end(&mut self) -> Result<Option<Bytes>, SourceError> {
-        match self.body.next().now_or_never() {
-            Some(Some(Ok(piece))) if !piece.is_empty() => {
-                let error = failure(Reason::Changed, "sent more bytes than it promised");
-                self.fail(&error);
-                Err(error)
-            }
-            _ => {
-                self.transfer.delivered();
-                Ok(None)
-            }
-        }
-    }
-
-    fn fail(&mut self, error: &SourceError) {
-        self.last.set(error);
-        let ours = error.reason == Reason::Timeout && self.patience.is_ours;
-        if !ours {
-            self.transfer.failed(error);
-        }
-    }
 }

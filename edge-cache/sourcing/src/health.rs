@@ -1,7 +1,8 @@
 //! What is remembered about how a source behaved: a pure state machine. Time and jitter are inputs.
 //!
 //! ```text
-//!            failures in a row, a request to wait, wrong bytes
+//!            failures in a row, too many of the last 10 s, always overtaken,
+//!            a request to wait, wrong bytes
 //!   Closed ----------------------------------------------------> Open { until }
 //!      ^                                                           |      ^
 //!      | the trial delivered                     until has passed, |      | the trial failed:
@@ -16,12 +17,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::{BreakerConfig, SourcingConfig};
+use crate::quantile::Quantiles;
 use crate::source::Reason;
 
 /// Where the breaker stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Standing {
     /// In use.
+    #[default]
     Closed,
     /// Resting; from `until` on it may be tried.
     Open {
@@ -45,16 +48,27 @@ impl Standing {
 }
 
 /// The memory of one source's behaviour.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Health {
     standing: Standing,
     /// Failures in a row.
     failures: u32,
+    /// Answers in a row that came too late, because another source had answered.
+    overtaken: u32,
+    recent: Recent,
     /// Rests in a row; each makes the next one longer.
     rests: u32,
+    /// It rests because of wrong bytes: only a transfer whose bytes are checked may end that.
+    distrusted: bool,
     /// When the breaker last closed; long good behaviour forgives earlier rests.
     closed_at: Option<Instant>,
+    /// When it last answered or failed.
+    heard: Option<Instant>,
     first_byte: Option<Latency>,
+    first_bytes: Quantiles,
+    pauses: Quantiles,
+    /// Bytes per second, averaged.
+    pace: Option<u64>,
 }
 
 /// A moving average with its age.
@@ -64,11 +78,37 @@ struct Latency {
     seen: Instant,
 }
 
-impl Default for Health {
-    fn default() -> Self {
-        Self { standing: Standing::Closed, failures: 0, rests: 0, closed_at: None, first_byte: None }
-    }
+/// A transfer that failed.
+#[derive(Debug, Clone, Copy)]
+pub struct Setback {
+    /// Why.
+    pub reason: Reason,
+    /// What [`Health::begin`] said of it.
+    pub trial: bool,
+    /// How long the source asked to be left alone.
+    pub wait: Option<Duration>,
+    /// Whether it is the last source in use: then only what would hurt viewers more makes it rest.
+    pub last: bool,
+    /// A draw of 0 to 65,535.
+    pub jitter: u16,
 }
+
+/// How long a source may take before something else is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// For the first byte, until the transfer is given up.
+    pub first_byte: Duration,
+    /// For each further 16 KiB.
+    pub stall: Duration,
+    /// For the first byte, until a second source is asked, too.
+    pub hedge: Duration,
+}
+
+/// Fewer observations than this are no basis for impatience.
+const SETTLED: u32 = 8;
+
+/// A source whose transfers fail now and then is asked again this soon when nobody else does.
+const DOUBT: Duration = Duration::from_secs(1);
 
 impl Health {
     /// Where the breaker stands.
@@ -83,10 +123,29 @@ impl Health {
         self.failures
     }
 
+    /// Of the transfers of the last 10 s, how many failed, in percent; `None` when there were none.
+    #[must_use]
+    pub fn failed_percent(&self, now: Instant) -> Option<u32> {
+        let (good, bad) = self.recent.at(now);
+        bad.saturating_mul(100).checked_div(good.saturating_add(bad))
+    }
+
     /// The average time to the first byte, if any was seen.
     #[must_use]
     pub fn first_byte(&self) -> Option<Duration> {
         self.first_byte.map(|latency| latency.average)
+    }
+
+    /// Times to the first byte.
+    #[must_use]
+    pub fn first_bytes(&self) -> &Quantiles {
+        &self.first_bytes
+    }
+
+    /// Bytes per second while it delivers, averaged, if that was seen.
+    #[must_use]
+    pub fn pace(&self) -> Option<u64> {
+        self.pace
     }
 
     /// Whether recent first bytes came too late to be a first choice.
@@ -98,8 +157,45 @@ impl Health {
         })
     }
 
+    /// How long to wait for it while another stands ready.
+    #[must_use]
+    pub fn patience(&self, config: &SourcingConfig) -> Patience {
+        let bounds = &config.patience;
+        let four_times = |seen: &Quantiles, most: Duration| {
+            let usual = seen.per_mille(990).map_or(bounds.unknown, |usual| usual * 4);
+            let usual = if seen.len() < SETTLED { usual.max(bounds.unknown) } else { usual };
+            usual.max(bounds.least).min(most)
+        };
+        let hedge = self.first_bytes.per_mille(950).map_or(config.hedge.unknown, |usual| usual * 3 / 2);
+        let settled = self.first_bytes.len() >= SETTLED;
+        let least = if settled { config.hedge.least } else { config.hedge.unknown };
+        Patience {
+            first_byte: four_times(&self.first_bytes, config.first_byte_timeout),
+            stall: four_times(&self.pauses, config.stall_timeout),
+            hedge: hedge.max(least),
+        }
+    }
+
+    /// When a probe should try it; `None` while that is not for a probe to do.
+    #[must_use]
+    pub fn probe_due(&self, now: Instant, idle: Duration) -> Option<Instant> {
+        let waited = |pause: Duration| self.heard.map_or(now, |heard| heard + pause);
+        match self.standing {
+            Standing::Open { until } => (!self.distrusted).then_some(until),
+            Standing::HalfOpen => None,
+            Standing::Closed if self.failures > 0 => Some(waited(DOUBT)),
+            Standing::Closed => (!idle.is_zero()).then(|| waited(idle)),
+        }
+    }
+
+    /// Whether only a transfer whose bytes are checked may end its rest.
+    #[must_use]
+    pub fn is_distrusted(&self) -> bool {
+        self.distrusted
+    }
+
     /// A transfer is about to start. `true` when it is the one trial of a source that rested; the caller
-    /// then owes [`Health::delivered`], [`Health::failed`] or [`Health::abandoned`].
+    /// then owes [`Health::delivered`], [`Health::failed`], [`Health::overtaken`] or [`Health::abandoned`].
     pub fn begin(&mut self, now: Instant) -> bool {
         let trial = matches!(self.standing, Standing::Open { until } if until <= now);
         if trial {
@@ -108,34 +204,61 @@ impl Health {
         trial
     }
 
-    /// The first byte came this long after the question. A quarter of each new observation enters.
+    /// The first byte came this long after the question. A quarter of each new observation enters the average.
     pub fn saw_first_byte(&mut self, now: Instant, took: Duration) {
+        self.heard = Some(now);
+        self.overtaken = 0;
         let average = self.first_byte.map_or(took, |old| (old.average * 3 + took) / 4);
         self.first_byte = Some(Latency { average, seen: now });
+        self.first_bytes.see(now, took);
+    }
+
+    /// A body ended, well or not: the longest wait for 16 KiB of it, and its bytes per second.
+    pub fn saw_body(&mut self, now: Instant, pause: Duration, pace: Option<u64>) {
+        self.pauses.see(now, pause);
+        let average =
+            |new: u64| self.pace.map_or(new, |old| (old / 4).saturating_mul(3).saturating_add(new / 4));
+        self.pace = pace.map(average).or(self.pace);
     }
 
     /// Every promised byte came.
     pub fn delivered(&mut self, now: Instant) {
-        self.failures = 0;
+        self.heard = Some(now);
+        self.recent.note(now, true);
+        (self.failures, self.overtaken, self.distrusted) = (0, 0, false);
         if self.standing != Standing::Closed {
             self.standing = Standing::Closed;
             self.closed_at = Some(now);
         }
     }
 
-    /// A transfer failed. `jitter` is a draw of 0 to 65,535. `trial` is what [`Health::begin`] said.
-    pub fn failed(&mut self, now: Instant, reason: Reason, trial: bool, jitter: u16, config: &BreakerConfig) {
+    /// A transfer failed.
+    pub fn failed(&mut self, now: Instant, setback: &Setback, config: &BreakerConfig) {
+        let Setback { reason, trial, wait, last, jitter } = *setback;
+        self.heard = Some(now);
         if reason.is_absence() {
             return self.abandoned(now, trial);
         }
         self.failures = self.failures.saturating_add(1);
+        self.recent.note(now, false);
         let first = match reason {
             Reason::Corrupt | Reason::Changed => config.corrupt_for,
-            Reason::Throttled => config.throttled_for,
+            Reason::Throttled => wait.unwrap_or_default().min(config.longest).max(config.throttled_for),
             _ if trial || self.failures >= config.failures => config.open_for,
+            _ if !last && self.recent.is_bad(now, config) => config.open_for,
             _ => return,
         };
+        self.distrusted |= matches!(reason, Reason::Corrupt | Reason::Changed);
         self.rest(now, first, trial, jitter, config);
+    }
+
+    /// Another source had answered before this one did, although it was asked later. Once is chance; always is not.
+    pub fn overtaken(&mut self, now: Instant, trial: bool, jitter: u16, config: &BreakerConfig) {
+        self.overtaken = self.overtaken.saturating_add(1);
+        let always = self.standing == Standing::Closed && self.overtaken >= config.overtaken;
+        if trial || always {
+            self.rest(now, config.open_for, trial, jitter, config);
+        }
     }
 
     /// A transfer ended without evidence: not here, or we no longer wanted it. A trial may be tried again.
@@ -155,6 +278,7 @@ impl Health {
         }
         let until = now + rest_of(first, self.rests, jitter, config);
         self.rests = self.rests.saturating_add(1);
+        self.overtaken = 0;
         self.standing = Standing::Open { until };
     }
 }
@@ -166,152 +290,45 @@ fn rest_of(first: Duration, before: u32, jitter: u16, config: &BreakerConfig) ->
     rest + rest * config.jitter_percent / 100 * u32::from(jitter) / u32::from(u16::MAX)
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
+/// How the transfers of the last 10 s ended: those of this stretch of 5 s, and those of the one before.
+#[derive(Debug, Clone, Copy, Default)]
+struct Recent {
+    began: Option<Instant>,
+    /// Good and bad.
+    now: (u32, u32),
+    before: (u32, u32),
+}
 
-    use super::*;
+const STRETCH: Duration = Duration::from_secs(5);
 
-    fn secs(secs: u64) -> Duration {
-        Duration::from_secs(secs)
+impl Recent {
+    fn note(&mut self, now: Instant, good: bool) {
+        self.turn(now);
+        let count = if good { &mut self.now.0 } else { &mut self.now.1 };
+        *count = count.saturating_add(1);
     }
 
-    fn config() -> BreakerConfig {
-        BreakerConfig::default()
+    fn at(mut self, now: Instant) -> (u32, u32) {
+        self.turn(now);
+        (self.now.0.saturating_add(self.before.0), self.now.1.saturating_add(self.before.1))
     }
 
-    fn rest_until(health: &Health) -> Instant {
-        match health.standing() {
-            Standing::Open { until } => until,
-            other => panic!("{other:?}"),
-        }
+    fn is_bad(self, now: Instant, config: &BreakerConfig) -> bool {
+        let (good, bad) = self.at(now);
+        let all = good.saturating_add(bad);
+        all >= config.least_transfers
+            && u64::from(bad) * 100 >= u64::from(all) * u64::from(config.failure_percent)
     }
 
-    #[test]
-    fn failures_in_a_row_open_and_a_success_between_forgives() {
-        let (now, mut health) = (Instant::now(), Health::default());
-        for _ in 0..2 {
-            health.failed(now, Reason::Timeout, false, 0, &config());
-        }
-        health.delivered(now);
-        for _ in 0..2 {
-            health.failed(now, Reason::Cut, false, 0, &config());
-        }
-        assert_eq!(health.standing(), Standing::Closed);
-        health.failed(now, Reason::Unavailable, false, 0, &config());
-        assert_eq!(rest_until(&health), now + secs(1));
-    }
-
-    #[test]
-    fn wrong_bytes_and_back_off_open_at_once_and_absence_never() {
-        for (reason, rest) in [
-            (Reason::Corrupt, Some(secs(60))),
-            (Reason::Changed, Some(secs(60))),
-            (Reason::Throttled, Some(Duration::from_millis(500))),
-            (Reason::Timeout, None),
-        ] {
-            let (now, mut health) = (Instant::now(), Health::default());
-            health.failed(now, reason, false, 0, &config());
-            let expected = rest.map_or(Standing::Closed, |rest| Standing::Open { until: now + rest });
-            assert_eq!(health.standing(), expected, "{reason:?}");
-        }
-        let (now, mut health) = (Instant::now(), Health::default());
-        for _ in 0..100 {
-            health.failed(now, Reason::NotFound, false, 0, &config());
-            health.failed(now, Reason::Unsupported, false, 0, &config());
-        }
-        assert_eq!((health.standing(), health.failures()), (Standing::Closed, 0));
-    }
-
-    #[test]
-    fn one_trial_at_a_time_and_each_failed_one_rests_longer() {
-        let (mut now, mut health) = (Instant::now(), Health::default());
-        for _ in 0..3 {
-            health.failed(now, Reason::Timeout, false, 0, &config());
-        }
-        for rest in [2, 4, 8] {
-            assert!(!health.begin(now), "still resting");
-            now = rest_until(&health);
-            assert!(health.begin(now), "the trial");
-            assert!(!health.begin(now), "only one");
-            health.failed(now, Reason::Timeout, true, 0, &config());
-            assert_eq!(rest_until(&health), now + secs(rest));
-        }
-        now = rest_until(&health);
-        assert!(health.begin(now));
-        health.abandoned(now, true);
-        assert!(health.begin(now), "a dropped trial leaves room for the next");
-        health.delivered(now);
-        assert_eq!(health.standing(), Standing::Closed);
-    }
-
-    #[test]
-    fn a_relapse_soon_after_recovery_rests_longer_a_late_one_does_not() {
-        for (later, rest) in [(secs(10), secs(2)), (secs(60), secs(1))] {
-            let (now, mut health) = (Instant::now(), Health::default());
-            let fail = |health: &mut Health, at| {
-                (0..3).for_each(|_| health.failed(at, Reason::Timeout, false, 0, &config()));
-            };
-            fail(&mut health, now);
-            let up = rest_until(&health);
-            assert!(health.begin(up));
-            health.delivered(up);
-            fail(&mut health, up + later);
-            assert_eq!(rest_until(&health), up + later + rest);
-        }
-    }
-
-    #[test]
-    fn stragglers_of_one_outage_do_not_prolong_it() {
-        let (now, mut health) = (Instant::now(), Health::default());
-        for _ in 0..50 {
-            health.failed(now, Reason::Timeout, false, 0, &config());
-        }
-        assert_eq!(rest_until(&health), now + secs(1));
-        health.failed(now, Reason::Corrupt, false, 0, &config());
-        assert!(rest_until(&health) >= now + secs(60), "worse news does");
-    }
-
-    #[test]
-    fn slowness_is_forgotten_without_new_evidence() {
-        let (now, mut health) = (Instant::now(), Health::default());
-        let config = SourcingConfig::default();
-        health.saw_first_byte(now, secs(3));
-        assert!(health.is_slow(now, &config));
-        assert!(!health.is_slow(now + config.slow_for, &config));
-        (0..6).for_each(|_| health.saw_first_byte(now, Duration::from_millis(10)));
-        assert!(!health.is_slow(now, &config));
-    }
-
-    proptest! {
-        #[test]
-        fn no_rest_exceeds_the_cap_and_its_jitter(before in any::<u32>(), jitter in any::<u16>()) {
-            let config = config();
-            for first in [config.open_for, config.throttled_for, config.corrupt_for] {
-                let rest = rest_of(first, before, jitter, &config);
-                prop_assert!(rest >= first);
-                prop_assert!(rest <= config.longest + config.longest * config.jitter_percent / 100);
-            }
-        }
-
-        #[test]
-        fn whatever_happens_a_trial_comes_within_the_cap(
-            events in proptest::collection::vec((0u8..5, 0usize..9, 0u64..100_000), 1..80)
-        ) {
-            let (config, mut now, mut health, mut trial) = (config(), Instant::now(), Health::default(), false);
-            for (event, reason, wait_ms) in events {
-                now += Duration::from_millis(wait_ms);
-                match event {
-                    0 if !trial => trial = health.begin(now),
-                    1 => { health.delivered(now); trial = false; }
-                    2 | 3 => { health.failed(now, Reason::ALL[reason], trial, 7, &config); trial = false; }
-                    _ => { health.abandoned(now, trial); trial = false; }
-                }
-            }
-            if let Standing::Open { until } = health.standing() {
-                prop_assert!(until <= now + config.longest * 2);
-            }
-            prop_assert_eq!(health.standing() == Standing::HalfOpen, trial);
+    fn turn(&mut self, now: Instant) {
+        let began = *self.began.get_or_insert(now);
+        let passed = now.saturating_duration_since(began);
+        if passed >= STRETCH {
+            self.before = if passed < STRETCH * 2 { self.now } else { (0, 0) };
+            (self.began, self.now) = (Some(now), (0, 0));
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,19 +22,29 @@ pub mod meter;
 pub mod planner;
 pub mod policy;
 pub mod price;
+pub mod quantile;
 pub mod tariff;
 
+mod budget;
+mod contest;
 mod fetch;
+mod gate;
+mod leg;
 mod metrics;
+mod probe;
 mod source;
 mod sources;
+mod transfer;
 mod want;
 
 #[cfg(test)]
 mod tests;
 
-pub use config::{BreakerConfig, SourcingConfig};
-pub use fetch::{Exhausted, Fetch, Leg};
+pub use config::{
+    BreakerConfig, HedgeConfig, PatienceConfig, ProbeConfig, RetryConfig, SourcingConfig, UrgencyConfig,
+};
+pub use fetch::{Exhausted, Fetch};
+pub use leg::Leg;
 pub use price::Price;
 pub use source::{
     BoxFuture, ByteStream, Opened, Reason, Source, SourceError, SourceId, SourceIdError, SourceKind,

@@ -3,7 +3,8 @@
 //! The rule, in words: among sources in use, the cheapest for the bytes at hand; prices within
 //! [`PRICE_BAND_PERCENT`] of each other count as equal and the faster one goes first, with a bonus of
 //! [`FAVOURITE_PERCENT`] for the one used last, so that two equals do not alternate. Behind them the slow
-//! ones, then those that failed this fetch already. Resting sources are left alone, but one of them, the one
+//! ones, then those that failed this fetch already. When a player is in a hurry, those that would be too late for it stand
+//! behind those in time, the fastest first. Resting sources are left alone, but one of them, the one
 //! whose rest ends first, always closes the list: the last source is never excluded.
 
 use std::time::Duration;
@@ -69,7 +70,9 @@ pub struct Candidate {
     pub standing: Standing,
     /// Average time to the first byte; `None` before the first answer, which counts as fast: it gets a chance.
     pub first_byte: Option<Duration>,
-    /// Whether that is too slow for a first choice.
+    /// Bytes per second while it delivers; `None` before that was seen, which counts as fast.
+    pub pace: Option<u64>,
+    /// Whether its first bytes come too late for a first choice.
     pub slow: bool,
     /// Whether it was the one used last.
     pub favourite: bool,
@@ -77,6 +80,23 @@ pub struct Candidate {
     pub tried: bool,
     /// Whether it said in this fetch that it cannot serve these bytes.
     pub absent: bool,
+}
+
+/// What a fetch needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Need {
+    /// So many bytes.
+    pub len: u64,
+    /// So soon; `None` when nobody is known to be in a hurry.
+    pub within: Option<Duration>,
+}
+
+impl Need {
+    /// So many bytes, in no hurry.
+    #[must_use]
+    pub const fn bytes(len: u64) -> Self {
+        Self { len, within: None }
+    }
 }
 
 /// One line of a plan.
@@ -99,6 +119,10 @@ pub enum ChoiceReason {
     Steady,
     /// Dearer than those before it.
     Dearer,
+    /// Dearer than others, but those would be too late for the player.
+    InTime,
+    /// Too late for the player, like all the others; the fastest of them goes first.
+    Late,
     /// Rested, and due for its trial.
     Trial,
     /// Its first bytes come late.
@@ -110,6 +134,15 @@ pub enum ChoiceReason {
 }
 
 impl ChoiceReason {
+    /// Whether it is a source in use of which nothing bad is known.
+    #[must_use]
+    pub const fn is_ordinary(self) -> bool {
+        matches!(
+            self,
+            Self::Cheapest | Self::Faster | Self::Steady | Self::Dearer | Self::InTime | Self::Late
+        )
+    }
+
     /// The word used in logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -118,6 +151,8 @@ impl ChoiceReason {
             Self::Faster => "faster",
             Self::Steady => "steady",
             Self::Dearer => "dearer",
+            Self::InTime => "in-time",
+            Self::Late => "late",
             Self::Trial => "trial",
             Self::Slow => "slow",
             Self::Again => "again",
@@ -130,9 +165,13 @@ impl ChoiceReason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
     InUse,
+    Late,
     Slow,
     Again,
 }
+
+/// Those too late by about as much count as equally late.
+const LATE_STEP: Duration = Duration::from_millis(100);
 
 /// The order for one fetch. It is made anew for each leg and keeps its buffers, so that deciding allocates
 /// nothing once it has seen as many candidates.
@@ -140,11 +179,14 @@ enum Part {
 pub struct Plan {
     choices: Vec<Choice>,
     order: Vec<Place>,
+    pays_for_haste: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Place {
     part: Part,
+    /// By how many steps it would be late; 0 in every other part.
+    late: u32,
     cost: Cost,
     at: usize,
 }
@@ -154,7 +196,8 @@ impl Plan {
     #[must_use]
     pub fn with_capacity(candidates: usize) -> Self {
         // One more for the last resort.
-        Self { choices: Vec::with_capacity(candidates + 1), order: Vec::with_capacity(candidates) }
+        let choices = Vec::with_capacity(candidates + 1);
+        Self { choices, order: Vec::with_capacity(candidates), pays_for_haste: false }
     }
 
     /// The next to try first.
@@ -163,25 +206,34 @@ impl Plan {
         &self.choices
     }
 
-    /// Orders the candidates for a fetch of `want_len` bytes. Those that cannot help are not in the list:
-    /// absent ones, resting ones (but see above), and resting ones that failed in this fetch.
-    pub fn decide(&mut self, now: Instant, candidates: &[Candidate], want_len: u64) {
-        let cost = |c: &Candidate| Cost::of(c.asking.byte, c.asking.request, want_len);
+    /// Whether the first costs more than another that is in use and would be too late.
+    #[must_use]
+    pub fn pays_for_haste(&self) -> bool {
+        self.pays_for_haste
+    }
+
+    /// Orders the candidates for a need. Those that cannot help are not in the list: absent ones, resting ones (but
+    /// see above), and resting ones that failed in this fetch.
+    pub fn decide(&mut self, now: Instant, candidates: &[Candidate], need: Need) {
         self.order.clear();
         let places = candidates.iter().enumerate();
-        let places = places.filter_map(|(at, c)| Some(Place { part: part(now, c)?, cost: cost(c), at }));
-        self.order.extend(places);
-        self.order.sort_unstable_by_key(|place| (place.part, place.cost, place.at));
+        self.order.extend(places.filter_map(|(at, candidate)| place(now, at, candidate, need)));
+        self.order.sort_unstable_by_key(|place| (place.part, place.late, place.cost, place.at));
         let mut rest = self.order.as_mut_slice();
-        while let Some(&Place { part, cost, .. }) = rest.first() {
+        while let Some(&Place { part, late, cost, .. }) = rest.first() {
             let limit = with_band(cost);
-            let band = rest.iter().take_while(|place| place.part == part && place.cost <= limit).count();
+            let equal = |place: &&Place| (place.part, place.late) == (part, late) && place.cost <= limit;
+            let band = rest.iter().take_while(equal).count();
             let (equals, dearer) = rest.split_at_mut(band);
             equals.sort_unstable_by_key(|place| (felt_latency(&candidates[place.at]), place.cost, place.at));
             rest = dearer;
         }
-        let in_use = self.order.iter().filter(|place| place.part == Part::InUse);
-        let lowest = in_use.map(|place| place.cost).min().unwrap_or_default();
+        let lowest =
+            |part| self.order.iter().filter(move |place| place.part == part).map(|place| place.cost).min();
+        let lowest = (lowest(Part::InUse), lowest(Part::Late));
+        let first = self.order.first().filter(|place| place.part <= Part::Late);
+        self.pays_for_haste =
+            first.is_some_and(|first| lowest.1.is_some_and(|late| first.cost > with_band(late)));
         self.choices.clear();
         let choices = self.order.iter().enumerate().map(|(nth, place)| {
             let reason = reason(now, &candidates[place.at], place, nth, lowest);
@@ -194,13 +246,30 @@ impl Plan {
 
 /// [`Plan::decide`] for once.
 #[must_use]
-pub fn plan(now: Instant, candidates: &[Candidate], want_len: u64) -> Vec<Choice> {
+pub fn plan(now: Instant, candidates: &[Candidate], need: Need) -> Vec<Choice> {
     let mut plan = Plan::with_capacity(candidates.len());
-    plan.decide(now, candidates, want_len);
+    plan.decide(now, candidates, need);
     plan.choices
 }
 
-/// `None` for those that are not to be asked in the ordinary course.
+/// What an order is sorted by. `None` for those that are not to be asked in the ordinary course.
+fn place(now: Instant, at: usize, candidate: &Candidate, need: Need) -> Option<Place> {
+    let cost = Cost::of(candidate.asking.byte, candidate.asking.request, need.len);
+    let part = part(now, candidate)?;
+    let late = if part == Part::InUse { steps_late(candidate, need) } else { 0 };
+    Some(Place { part: if late > 0 { Part::Late } else { part }, late, cost, at })
+}
+
+/// By how many steps a source would miss the moment when its bytes are needed.
+fn steps_late(candidate: &Candidate, need: Need) -> u32 {
+    let Some(within) = need.within else { return 0 };
+    let body = candidate.pace.map(|pace| need.len.saturating_mul(1_000) / pace.max(1));
+    let takes = candidate.first_byte.unwrap_or_default() + Duration::from_millis(body.unwrap_or_default());
+    let late = takes.saturating_sub(within).as_millis().div_ceil(LATE_STEP.as_millis());
+    u32::try_from(late).unwrap_or(u32::MAX)
+}
+
+/// `None` for those that are not to be asked.
 fn part(now: Instant, candidate: &Candidate) -> Option<Part> {
     let in_use = match candidate.standing {
         Standing::Closed => true,
@@ -221,13 +290,24 @@ fn felt_latency(candidate: &Candidate) -> Duration {
     if candidate.favourite { latency * FAVOURITE_PERCENT / 100 } else { latency }
 }
 
-fn reason(now: Instant, c: &Candidate, place: &Place, nth: usize, lowest: Cost) -> ChoiceReason {
+/// `lowest` is the lowest cost among those in use, and among those too late.
+fn reason(
+    now: Instant,
+    c: &Candidate,
+    place: &Place,
+    nth: usize,
+    lowest: (Option<Cost>, Option<Cost>),
+) -> ChoiceReason {
     let due = matches!(c.standing, Standing::Open { until } if until <= now);
     match place.part {
+        Part::Late => ChoiceReason::Late,
         Part::Slow => ChoiceReason::Slow,
         Part::Again => ChoiceReason::Again,
         Part::InUse if due => ChoiceReason::Trial,
-        Part::InUse if place.cost == lowest => ChoiceReason::Cheapest,
+        Part::InUse if nth == 0 && lowest.1.is_some_and(|late| place.cost > with_band(late)) => {
+            ChoiceReason::InTime
+        }
+        Part::InUse if Some(place.cost) == lowest.0 => ChoiceReason::Cheapest,
         Part::InUse if nth == 0 && c.favourite => ChoiceReason::Steady,
         Part::InUse if nth == 0 => ChoiceReason::Faster,
         Part::InUse => ChoiceReason::Dearer,
@@ -256,135 +336,4 @@ pub fn rest_ends(candidates: &[Candidate]) -> Option<Instant> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const MB: u64 = 1_000_000;
-
-    fn at(price: u64, latency_ms: u64) -> Candidate {
-        Candidate {
-            asking: Asking { byte: Rate::picodollars(price), request: Rate::ZERO },
-            standing: Standing::Closed,
-            first_byte: Some(Duration::from_millis(latency_ms)),
-            slow: false,
-            favourite: false,
-            tried: false,
-            absent: false,
-        }
-    }
-
-    fn open(now: Instant, rest_secs: u64) -> Standing {
-        Standing::Open { until: now + Duration::from_secs(rest_secs) }
-    }
-
-    fn check(candidates: &[Candidate], expected: &[(usize, ChoiceReason)]) {
-        let now = Instant::now();
-        let plan = plan(now, candidates, MB);
-        let plan: Vec<_> = plan.into_iter().map(|choice| (choice.index, choice.reason)).collect();
-        assert_eq!(plan, expected);
-    }
-
-    #[test]
-    fn by_price_then_by_latency_among_equals() {
-        use ChoiceReason::{Again, Cheapest, Dearer, Faster, Slow, Steady};
-        check(&[], &[]);
-        check(&[at(85, 10), at(0, 90), at(20, 50)], &[(1, Cheapest), (2, Dearer), (0, Dearer)]);
-        check(&[at(100, 50), at(104, 10)], &[(1, Faster), (0, Cheapest)]);
-        check(&[at(100, 50), at(106, 10)], &[(0, Cheapest), (1, Dearer)]);
-        let steady = Candidate { favourite: true, ..at(104, 60) };
-        check(&[at(100, 50), steady], &[(1, Steady), (0, Cheapest)]);
-        check(&[at(100, 40), steady], &[(0, Cheapest), (1, Dearer)]);
-        let slow = Candidate { slow: true, ..at(0, 3_000) };
-        check(&[slow, at(85, 10)], &[(1, Cheapest), (0, Slow)]);
-        let tried = Candidate { tried: true, ..at(0, 10) };
-        check(&[tried, slow, at(85, 10)], &[(2, Cheapest), (1, Slow), (0, Again)]);
-        let absent = Candidate { absent: true, ..at(0, 10) };
-        check(&[absent], &[]);
-    }
-
-    #[test]
-    fn the_request_price_counts_for_small_wants() {
-        let per_request = Price { picodollars_per_byte: 1, picodollars_per_request: 400_000 };
-        let requests = Candidate { asking: per_request.into(), ..at(0, 10) };
-        let first = |len| plan(Instant::now(), &[requests, at(2, 10)], len)[0].index;
-        assert_eq!((first(1_000), first(10_000_000)), (1, 0));
-    }
-
-    #[test]
-    fn resting_sources_are_left_alone_but_the_last_one_never_is() {
-        use ChoiceReason::{Dearer, LastResort, Trial};
-        let now = Instant::now();
-        let resting = |secs| Candidate { standing: open(now, secs), ..at(0, 10) };
-        let plan = |candidates: &[Candidate]| -> Vec<_> {
-            plan(now, candidates, MB).into_iter().map(|choice| (choice.index, choice.reason)).collect()
-        };
-        assert_eq!(
-            plan(&[resting(9), resting(3), at(85, 10)])[..],
-            [(2, ChoiceReason::Cheapest), (1, LastResort)]
-        );
-        assert_eq!(plan(&[resting(9), resting(3)])[..], [(1, LastResort)]);
-        assert_eq!(plan(&[resting(0), at(85, 10)])[..], [(0, Trial), (1, Dearer)]);
-        let trial = Candidate { standing: Standing::HalfOpen, ..at(0, 10) };
-        assert_eq!(plan(&[trial])[..], [(0, LastResort)]);
-        let failed = Candidate { tried: true, ..resting(3) };
-        assert_eq!(plan(&[failed, resting(9)])[..], [(1, LastResort)]);
-        assert_eq!(plan(&[failed]), []);
-        let end = |secs| Some(now + Duration::from_secs(secs));
-        assert_eq!(rest_ends(&[failed, resting(9), at(85, 10)]), end(9));
-        assert_eq!(rest_ends(&[failed, at(85, 10)]), None);
-    }
-
-    prop_compose! {
-        fn candidate(now: Instant)(
-            price in 0u64..200, standing in 0u8..4, latency in proptest::option::of(0u64..5_000),
-            flags in any::<[bool; 4]>()
-        ) -> Candidate {
-            let [slow, favourite, tried, absent] = flags;
-            let standing = match standing {
-                0 => Standing::HalfOpen,
-                1 => Standing::Open { until: now + Duration::from_millis(price) },
-                2 => Standing::Open { until: now },
-                _ => Standing::Closed,
-            };
-            let first_byte = latency.map(Duration::from_millis);
-            Candidate { standing, first_byte, slow, favourite, tried, absent, ..at(price, 0) }
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_plan_names_nobody_twice_and_forgets_nobody_useful(
-            candidates in proptest::collection::vec(candidate(Instant::now()), 0..12), len in any::<u64>()
-        ) {
-            let now = Instant::now();
-            let plan = plan(now, &candidates, len);
-            let mut seen: Vec<usize> = plan.iter().map(|choice| choice.index).collect();
-            seen.sort_unstable();
-            seen.dedup();
-            prop_assert_eq!(seen.len(), plan.len());
-            for (at, c) in candidates.iter().enumerate() {
-                let in_plan = seen.contains(&at);
-                prop_assert!(!(c.absent && in_plan));
-                prop_assert!(c.absent || c.standing != Standing::Closed || in_plan, "a closed one is missing");
-            }
-            let untried = candidates.iter().any(|c| !c.absent && !c.tried);
-            prop_assert!(!untried || !plan.is_empty(), "the last source was excluded");
-        }
-
-        #[test]
-        fn among_those_in_use_nobody_much_cheaper_stands_behind(
-            candidates in proptest::collection::vec(candidate(Instant::now()), 0..12)
-        ) {
-            let plan = plan(Instant::now(), &candidates, MB);
-            let in_use = plan.iter().filter(|choice| {
-                let c = &candidates[choice.index];
-                !c.tried && !c.slow && choice.reason != ChoiceReason::LastResort
-            });
-            let cost = |c: &Candidate| Cost::of(c.asking.byte, c.asking.request, MB);
-            let costs: Vec<Cost> = in_use.map(|choice| cost(&candidates[choice.index])).collect();
-            prop_assert!(costs.windows(2).all(|pair| pair[0] <= with_band(pair[1])));
-        }
-    }
-}
+mod tests;

@@ -2,22 +2,25 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use prometheus::Registry;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use prometheus::{IntCounter, Registry};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::account::{MAX_LINKS, SourcePrice};
+use crate::budget::Budget;
 use crate::config::SourcingConfig;
 use crate::fetch::Fetch;
+use crate::gate::Gate;
 use crate::health::{Health, Standing};
-use crate::metrics::{Metrics, Outcome, SourceMetrics};
-use crate::planner::{Asking, Candidate, ChoiceReason, plan};
+use crate::metrics::{Metrics, SourceMetrics};
+use crate::planner::{Asking, Candidate, ChoiceReason, Need, plan};
 use crate::price::Price;
-use crate::source::{Reason, Source, SourceError, SourceId, SourceKind};
+use crate::probe::PROBE_LEN;
+use crate::source::{Source, SourceId, SourceKind};
 use crate::tariff::Rate;
 use crate::want::Want;
 
@@ -29,6 +32,9 @@ pub struct Offer {
     /// For how much.
     pub price: Price,
 }
+
+/// How long probes ask for the same.
+const KEEP_SAMPLE: Duration = Duration::from_secs(10);
 
 /// The most sources one node may have: a plan looks at each of them.
 pub const MAX_SOURCES: usize = 256;
@@ -53,6 +59,16 @@ pub struct Sources {
     draws: AtomicU64,
     /// Bytes that each link may still take in this slot.
     allowances: [AtomicI64; MAX_LINKS],
+    pub(crate) hedges: Budget,
+    retries: Budget,
+    haste: Budget,
+    urgent: IntCounter,
+    /// Whether probes are sent.
+    pub(crate) probed: AtomicBool,
+    /// What probes ask for: the beginning of something that was delivered lately.
+    sample: Mutex<Option<(Want, Instant)>>,
+    /// A source was sent to rest, or is back.
+    pub(crate) changed: Notify,
 }
 
 /// One source and everything remembered about it.
@@ -61,8 +77,10 @@ pub(crate) struct Known {
     price: Price,
     posted: Posted,
     health: Mutex<Health>,
-    pub(crate) permits: Arc<Semaphore>,
-    metrics: SourceMetrics,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) metrics: SourceMetrics,
+    /// It was sent to rest.
+    pub(crate) ejected: Notify,
 }
 
 /// What a source takes now. Read by every decision, written every few seconds; a decision that sees half of a
@@ -132,8 +150,22 @@ pub struct Explained {
     pub asking: Asking,
     /// Where its breaker stands.
     pub standing: Standing,
+    /// How long it still rests.
+    pub rest: Option<Duration>,
     /// Average time to the first byte; `None` before the first one.
     pub first_byte: Option<Duration>,
+    /// What half of its first bytes of late did not exceed.
+    pub first_byte_p50: Option<Duration>,
+    /// What 95 of 100 did not exceed.
+    pub first_byte_p95: Option<Duration>,
+    /// What 99 of 100 did not exceed.
+    pub first_byte_p99: Option<Duration>,
+    /// Bytes per second while it delivers, averaged.
+    pub pace: Option<u64>,
+    /// Of its transfers of the last 10 s, how many failed, in percent.
+    pub failed_percent: Option<u32>,
+    /// How many transfers it may have at the same time now.
+    pub permits: usize,
     /// Why it stands here; `None` for those that would not be asked.
     pub reason: Option<ChoiceReason>,
 }
@@ -177,12 +209,30 @@ impl Sources {
             price: offer.price,
             posted: Posted::new(offer.price.into()),
             health: Mutex::default(),
-            permits: Arc::new(Semaphore::new(config.permits)),
+            gate: Gate::new(config.permits, config.permit_bytes),
+            ejected: Notify::new(),
         });
         let known = known.collect();
         let favourite = AtomicUsize::new(usize::MAX);
         let allowances = [const { AtomicI64::new(i64::MAX) }; MAX_LINKS];
-        Ok(Arc::new(Self { config, known, favourite, draws: AtomicU64::new(0), allowances }))
+        let hedge = &config.hedge;
+        let hedges = Budget::new(hedge.max_extra_percent, hedge.reserve_bytes.bytes());
+        let retries = Budget::new(config.retry.max_percent, config.retry.reserve.into());
+        let haste = Budget::new(config.urgency.max_percent, config.urgency.reserve_bytes.bytes());
+        Ok(Arc::new(Self {
+            config,
+            known,
+            favourite,
+            draws: AtomicU64::new(0),
+            allowances,
+            hedges,
+            retries,
+            haste,
+            urgent: metrics.urgent(),
+            probed: AtomicBool::new(false),
+            sample: Mutex::default(),
+            changed: Notify::new(),
+        }))
     }
 
     /// Posts what the sources take from now on, in their order, and what each link may still take in this slot.
@@ -198,11 +248,8 @@ impl Sources {
     pub fn explain(&self, want_len: u64) -> Vec<Explained> {
         let now = Instant::now();
         let candidates: Vec<Candidate> = (0..self.known.len()).map(|at| self.candidate(at, now)).collect();
-        let plan = plan(now, &candidates, want_len);
-        let explained = |at: usize, reason| {
-            let Candidate { asking, standing, first_byte, .. } = candidates[at];
-            Explained { id: self.known[at].source.id().clone(), asking, standing, first_byte, reason }
-        };
+        let plan = plan(now, &candidates, Need::bytes(want_len));
+        let explained = |at: usize, reason| self.known[at].explained(now, candidates[at].asking, reason);
         let others = (0..candidates.len()).filter(|at| plan.iter().all(|choice| choice.index != *at));
         let asked = plan.iter().map(|choice| explained(choice.index, Some(choice.reason)));
         asked.chain(others.map(|at| explained(at, None))).collect()
@@ -224,10 +271,16 @@ impl Sources {
     pub(crate) fn candidate(&self, index: usize, now: Instant) -> Candidate {
         let known = &self.known[index];
         let health = known.health();
+        let standing = match health.standing() {
+            // A probe will try it, so that no viewer must.
+            Standing::Open { until } if until <= now && self.is_for_probes(&health) => Standing::HalfOpen,
+            standing => standing,
+        };
         Candidate {
             asking: self.asking(known),
-            standing: health.standing(),
+            standing,
             first_byte: health.first_byte(),
+            pace: health.pace(),
             slow: health.is_slow(now, &self.config),
             favourite: self.favourite.load(Ordering::Relaxed) == index,
             tried: false,
@@ -244,6 +297,70 @@ impl Sources {
         Asking { byte: rate(byte), request: rate(request) }
     }
 
+    fn is_for_probes(&self, health: &Health) -> bool {
+        self.probed.load(Ordering::Relaxed) && !health.is_distrusted() && self.sample().is_some()
+    }
+
+    /// What a probe asks for; `None` before anything was delivered.
+    pub(crate) fn sample(&self) -> Option<Want> {
+        self.sample.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(want, _)| want.clone())
+    }
+
+    /// Something is being delivered: from now on probes may ask for its beginning.
+    pub(crate) fn remember(&self, want: &Want) {
+        let now = Instant::now();
+        let mut sample = self.sample.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = sample.as_ref().is_some_and(|(_, at)| now.saturating_duration_since(*at) < KEEP_SAMPLE);
+        if !fresh && let Some(head) = want.head(PROBE_LEN) {
+            *sample = Some((head, now));
+        }
+    }
+
+    /// Whether a source is in use.
+    pub(crate) fn is_in_use(&self, index: usize) -> bool {
+        self.known[index].health().standing() == Standing::Closed
+    }
+
+    /// Whether no other is.
+    pub(crate) fn is_last_in_use(&self, index: usize) -> bool {
+        (0..self.known.len()).all(|other| other == index || !self.is_in_use(other))
+    }
+
+    /// Takes one retry out of the budget, if it is there.
+    pub(crate) fn may_retry(&self, index: usize) -> bool {
+        let may = self.retries.spend(1);
+        if !may {
+            self.known[index].metrics.retries_denied.inc();
+        }
+        may
+    }
+
+    /// Takes so many bytes out of the budget of urgency, if they are there.
+    pub(crate) fn may_hurry(&self, len: u64) -> bool {
+        let may = self.haste.spend(len);
+        if may {
+            self.urgent.inc_by(len);
+        }
+        may
+    }
+
+    pub(crate) fn delivered(&self, index: usize, bytes: u64) {
+        self.favourite.store(index, Ordering::Relaxed);
+        self.hedges.earn(bytes);
+        self.haste.earn(bytes);
+        self.retries.earn(1);
+    }
+
+    pub(crate) fn paid_for_a_request(&self, known: &Known) {
+        known.metrics.spend.inc_by(picodollars(self.asking(known).request, 1));
+    }
+
+    pub(crate) fn paid_for_bytes(&self, known: &Known, count: u64) {
+        known.metrics.bytes.inc_by(count);
+        known.metrics.spend.inc_by(picodollars(self.asking(known).byte, count));
+        self.took(known, count);
+    }
+
     /// Bytes that came over a link use up its allowance.
     fn took(&self, known: &Known, count: u64) {
         let link = known.posted.link.load(Ordering::Relaxed);
@@ -253,7 +370,7 @@ impl Sources {
     }
 
     /// A draw that depends on the seed, the source and how many draws came before, and on nothing else.
-    fn jitter(&self, id: &SourceId) -> u16 {
+    pub(crate) fn jitter(&self, id: &SourceId) -> u16 {
         let draw = self.draws.fetch_add(1, Ordering::Relaxed);
         let name =
             id.as_str().bytes().fold(self.config.jitter_seed, |mixed, byte| mix(mixed ^ u64::from(byte)));
@@ -275,8 +392,38 @@ fn picodollars(rate: Rate, count: u64) -> u64 {
 }
 
 impl Known {
-    fn health(&self) -> MutexGuard<'_, Health> {
+    pub(crate) fn health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A probe heard that it does not hold the sample: it is alive.
+    pub(crate) fn answered(&self, now: Instant) {
+        let mut health = self.health();
+        health.delivered(now);
+        self.metrics.stands(health.standing());
+    }
+
+    fn explained(&self, now: Instant, asking: Asking, reason: Option<ChoiceReason>) -> Explained {
+        let health = self.health();
+        let seen = health.first_bytes();
+        let rest = match health.standing() {
+            Standing::Open { until } => Some(until.saturating_duration_since(now)),
+            Standing::Closed | Standing::HalfOpen => None,
+        };
+        Explained {
+            id: self.source.id().clone(),
+            asking,
+            standing: health.standing(),
+            rest,
+            first_byte: health.first_byte(),
+            first_byte_p50: seen.per_mille(500),
+            first_byte_p95: seen.per_mille(950),
+            first_byte_p99: seen.per_mille(990),
+            pace: health.pace(),
+            failed_percent: health.failed_percent(now),
+            permits: self.gate.permits(),
+            reason,
+        }
     }
 
     fn report(&self, asking: Asking) -> SourceReport {
@@ -293,103 +440,5 @@ impl Known {
             requests: self.metrics.requests(),
             spend_picodollars: self.metrics.spend.get(),
         }
-    }
-}
-
-/// One request to one source, from the question to its end. It tells health and metrics what happened, exactly
-/// once; dropped without a word it was our own choice and is no evidence.
-pub(crate) struct Transfer {
-    sources: Arc<Sources>,
-    index: usize,
-    started: Instant,
-    trial: bool,
-    ended: bool,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Transfer {
-    pub(crate) fn begin(sources: Arc<Sources>, index: usize, permit: OwnedSemaphorePermit) -> Self {
-        let (started, known) = (Instant::now(), &sources.known[index]);
-        let mut health = known.health();
-        let trial = health.begin(started);
-        known.metrics.stands(health.standing());
-        drop(health);
-        known.metrics.spend.inc_by(picodollars(sources.asking(known).request, 1));
-        Self { sources, index, started, trial, ended: false, _permit: permit }
-    }
-
-    pub(crate) fn source(&self) -> &Arc<dyn Source> {
-        &self.known().source
-    }
-
-    pub(crate) fn started(&self) -> Instant {
-        self.started
-    }
-
-    fn known(&self) -> &Known {
-        &self.sources.known[self.index]
-    }
-
-    pub(crate) fn saw_first_byte(&self) {
-        let now = Instant::now();
-        let took = now - self.started;
-        self.known().metrics.first_byte.observe(took.as_secs_f64());
-        self.known().health().saw_first_byte(now, took);
-    }
-
-    pub(crate) fn saw_bytes(&self, count: u64) {
-        let known = self.known();
-        known.metrics.bytes.inc_by(count);
-        known.metrics.spend.inc_by(picodollars(self.sources.asking(known).byte, count));
-        self.sources.took(known, count);
-    }
-
-    pub(crate) fn delivered(&mut self) {
-        if self.end(Outcome::Delivered, Health::delivered) {
-            self.sources.favourite.store(self.index, Ordering::Relaxed);
-        }
-    }
-
-    pub(crate) fn failed(&mut self, error: &SourceError) {
-        let (trial, reason) = (self.trial, error.reason);
-        let jitter = self.sources.jitter(self.source().id());
-        let sources = Arc::clone(&self.sources);
-        let ended = self.end(Outcome::Failed(reason), |health, now| {
-            health.failed(now, reason, trial, jitter, &sources.config.breaker);
-        });
-        if ended && !reason.is_absence() {
-            self.tell(reason, &error.detail);
-        }
-    }
-
-    /// Wrong bytes are for people to look at; the rest is weather.
-    fn tell(&self, reason: Reason, detail: &str) {
-        let (source, reason_text) = (self.source().id(), reason.as_str());
-        match reason {
-            Reason::Corrupt | Reason::Changed | Reason::Refused => {
-                tracing::warn!(%source, reason = reason_text, detail, "a source failed");
-            }
-            _ => tracing::debug!(%source, reason = reason_text, detail, "a source failed"),
-        }
-    }
-
-    /// `false` if the end was told before: the first word counts.
-    fn end(&mut self, outcome: Outcome, tell: impl FnOnce(&mut Health, Instant)) -> bool {
-        if std::mem::replace(&mut self.ended, true) {
-            return false;
-        }
-        let known = self.known();
-        known.metrics.ended(outcome);
-        let mut health = known.health();
-        tell(&mut health, Instant::now());
-        known.metrics.stands(health.standing());
-        true
-    }
-}
-
-impl Drop for Transfer {
-    fn drop(&mut self) {
-        let trial = self.trial;
-        self.end(Outcome::Dropped, |health, now| health.abandoned(now, trial));
     }
 }

@@ -16,6 +16,8 @@ use crate::planner::ChoiceReason;
 use crate::tariff::Rate;
 use crate::*;
 
+mod contests;
+
 const LEN: u64 = 100_000;
 const PIECE: usize = 10_000;
 
@@ -30,6 +32,8 @@ enum Act {
     StallAt(usize),
     /// Delivers so many bytes, then one every 600 ms: never silent, and never done.
     DripAt(usize),
+    /// Delivers so many bytes, then a thousand at a time, each after so long.
+    PacedAt(usize, Duration),
     /// Never answers.
     Hang,
     /// Delivers everything and then some.
@@ -85,7 +89,8 @@ impl Source for Scripted {
             self.asked.lock().expect("lock").push(want.clone());
             let range = want.range.map_or(0..LEN, |range| range.start()..range.end());
             let mut bytes = object().slice(range.start as usize..range.end as usize).to_vec();
-            let (mut len, mut silent, mut drips) = (bytes.len() as u64, false, Vec::new());
+            let (mut len, mut silent) = (bytes.len() as u64, false);
+            let (mut rest, mut size, mut pause) = (Vec::new(), 1, Duration::from_millis(600));
             match self.next_act() {
                 Act::Deliver => {}
                 Act::Hang => std::future::pending().await,
@@ -98,12 +103,14 @@ impl Source for Scripted {
                     bytes.truncate(at);
                     silent = true;
                 }
-                Act::DripAt(at) => drips = bytes.split_off(at),
+                Act::DripAt(at) => rest = bytes.split_off(at),
+                Act::PacedAt(at, each) => (rest, size, pause) = (bytes.split_off(at), 1_000, each),
             }
             let pieces: Vec<_> = bytes.chunks(PIECE).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
-            let body = stream::iter(pieces).chain(stream::iter(drips).then(|byte| async move {
-                tokio::time::sleep(Duration::from_millis(600)).await;
-                Ok(Bytes::copy_from_slice(&[byte]))
+            let drips: Vec<_> = rest.chunks(size).map(Bytes::copy_from_slice).collect();
+            let body = stream::iter(pieces).chain(stream::iter(drips).then(move |drop| async move {
+                tokio::time::sleep(pause).await;
+                Ok(drop)
             }));
             let body: ByteStream = if silent { body.chain(stream::pending()).boxed() } else { body.boxed() };
             Ok(Opened { len, body })
@@ -163,11 +170,12 @@ async fn the_cheapest_delivers_and_nobody_else_is_asked() {
 
 #[tokio::test(start_paused = true)]
 async fn a_broken_body_goes_on_elsewhere_where_it_broke() {
-    for (act, broke_at) in [(Act::CutAt(50_000), 50_000), (Act::StallAt(30_000), 30_000), (Act::CutAt(0), 0)]
-    {
+    for (act, broke_at) in [(Act::CutAt(50_000), 50_000), (Act::StallAt(30_000), 30_000)] {
         let scripted = check(&[("cheap", &[act]), ("dear", &[Act::Deliver])], &["cheap", "dear"]).await;
         assert_eq!(scripted[1].asked_from(), [broke_at]);
     }
+    let scripted = check(&[("cheap", &[Act::CutAt(0)]), ("dear", &[Act::Deliver])], &["dear"]).await;
+    assert_eq!(scripted[0].asked_from(), [0], "a body without a byte is no leg");
 }
 
 #[tokio::test(start_paused = true)]
@@ -180,21 +188,25 @@ async fn whoever_does_not_answer_well_is_passed_over() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hung_source_costs_its_timeout_and_no_more() {
+    let config = SourcingConfig::default();
     let begun = Instant::now();
     check(&[("cheap", &[Act::Hang]), ("dear", &[Act::Deliver])], &["dear"]).await;
-    assert_eq!(begun.elapsed(), SourcingConfig::default().first_byte_timeout);
+    assert_eq!(begun.elapsed(), config.hedge.unknown);
     let begun = Instant::now();
     check(&[("cheap", &[Act::StallAt(10_000)]), ("dear", &[Act::Deliver])], &["cheap", "dear"]).await;
-    assert_eq!(begun.elapsed(), SourcingConfig::default().stall_timeout);
+    assert_eq!(begun.elapsed(), config.patience.unknown);
+    let begun = Instant::now();
+    check(&[("only", &[Act::StallAt(10_000), Act::Deliver])], &["only", "only"]).await;
+    assert_eq!(begun.elapsed(), config.stall_timeout + config.retry_pause, "for want of another");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_drips_costs_the_stall_timeout_too() {
+async fn a_source_that_drips_costs_no_more_than_one_that_stalls() {
     let begun = Instant::now();
     let scripted =
         check(&[("cheap", &[Act::DripAt(30_000)]), ("dear", &[Act::Deliver])], &["cheap", "dear"]).await;
-    assert_eq!(begun.elapsed(), SourcingConfig::default().stall_timeout);
-    assert_eq!(scripted[1].asked_from(), [30_003], "what dripped in time is kept");
+    assert_eq!(begun.elapsed(), SourcingConfig::default().patience.unknown);
+    assert_eq!(scripted[1].asked_from(), [30_001], "what dripped in time is kept");
 }
 
 #[tokio::test(start_paused = true)]
@@ -321,7 +333,9 @@ async fn permits_bound_the_transfers_from_one_source() {
 async fn a_late_source_is_still_heard_and_remembered_as_slow() {
     let late = Scripted::new("late", &[Act::Late(Duration::from_millis(1_500))]);
     let dear = Scripted::new("dear", &[Act::Deliver]);
-    let (sources, _) = sources(SourcingConfig::default(), &[&late, &dear]);
+    let mut config = SourcingConfig::default();
+    (config.hedge.max_extra_percent, config.patience.unknown) = (0, config.first_byte_timeout);
+    let (sources, _) = sources(config, &[&late, &dear]);
     assert_eq!(buy(&sources, want()).await.expect("delivers").1, ["late"]);
     assert_eq!(buy(&sources, want()).await.expect("delivers").1, ["dear"], "its first bytes come late");
     tokio::time::sleep(Duration::from_secs(10)).await;

@@ -69,6 +69,15 @@ impl Want {
         self.len() == Some(0)
     }
 
+    /// The first `len` bytes of it. `None` for what is not a known range of a segment.
+    #[must_use]
+    pub fn head(&self, len: u64) -> Option<Self> {
+        let cut = |range: ByteRange| ByteRange::new(range.start(), range.end().min(range.start() + len));
+        let segment = self.segment.as_ref()?;
+        let segment = SegmentWant { range: cut(segment.range)?, ..segment.clone() };
+        Some(Self { range: Some(cut(self.range?)?), segment: Some(segment), ..self.clone() })
+    }
+
     /// The same want without its first `from` bytes. `None` when nothing would be left, or when the end is
     /// not known (a range cannot say "the rest").
     #[must_use]
@@ -118,6 +127,15 @@ mod tests {
         assert_eq!((tail.range, tail.len()), (Some(range(1_100, 1_500)), Some(400)));
         let segment = tail.segment.expect("still of a segment");
         assert_eq!((segment.range, segment.len), (range(100, 500), 500));
+    }
+
+    #[test]
+    fn a_head_is_named_by_object_and_by_segment() {
+        let head = segment_want().tail(100).and_then(|want| want.head(50)).expect("something");
+        assert_eq!((head.range, head.len()), (Some(range(1_100, 1_150)), Some(50)));
+        assert_eq!(head.segment.map(|of| of.range), Some(range(100, 150)));
+        assert_eq!(segment_want().head(9_999).and_then(|want| want.len()), Some(500));
+        assert_eq!(Want::object("bbb/index.weir".to_owned()).head(50), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sourcing::health::Standing;
-use sourcing::planner::{Asking, Candidate, Plan};
+use sourcing::planner::{Asking, Candidate, Need, Plan};
 use sourcing::tariff::Rate;
 use sourcing::{MAX_SOURCES, Price};
 use tokio::time::Instant;
@@ -23,6 +23,7 @@ fn candidates(count: usize, now: Instant) -> Vec<Candidate> {
                 _ => Standing::Closed,
             },
             first_byte: Some(Duration::from_millis((at as u64 * 53) % 300)),
+            pace: (at % 3 > 0).then_some(at as u64 * 1_000_000),
             slow: at % 13 == 4,
             favourite: at == 1,
             tried: at % 17 == 2,
@@ -39,7 +40,9 @@ fn a_decision_allocates_nothing() {
         let (candidates, mut plan) = (candidates(count, now), Plan::with_capacity(count));
         let counted = allocation_counter::measure(|| {
             for len in [1, 64 * 1024, SEGMENT, u64::MAX] {
-                plan.decide(now, &candidates, len);
+                for within in [None, Some(Duration::from_millis(500))] {
+                    plan.decide(now, &candidates, Need { len, within });
+                }
             }
         });
         assert_eq!((counted.count_total, counted.bytes_total), (0, 0), "{count} sources");

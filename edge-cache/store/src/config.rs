@@ -1,14 +1,12 @@
 //! What an operator may choose about the store.
 
-mod size;
-
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use media::ByteSize;
 use serde::{Deserialize, Serialize};
 
-pub use self::size::{ByteSize, ByteSizeError};
 use crate::device::{DirOptions, IoBackend};
 
 /// The `[store]` table.

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::health::Standing;
-use crate::planner::{Asking, Candidate, plan};
+use crate::planner::{Asking, Candidate, Need, plan};
 use crate::tariff::{Gb, GiB};
 
 const SHEET: &str = include_str!("../../../../deploy/prices.toml");
@@ -212,13 +212,14 @@ fn order(prices: &[SourcePrice]) -> Vec<usize> {
             asking: Asking { byte: price.byte, request: price.request },
             standing: Standing::Closed,
             first_byte: None,
+            pace: None,
             slow: false,
             favourite: false,
             tried: false,
             absent: false,
         })
         .collect();
-    plan(Instant::now(), &candidates, SEGMENT).iter().map(|choice| choice.index).collect()
+    plan(Instant::now(), &candidates, Need::bytes(SEGMENT)).iter().map(|choice| choice.index).collect()
 }
 
 #[test]
