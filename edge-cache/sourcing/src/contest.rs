@@ -1,6 +1,7 @@
-//! Who sends the first byte: one source, or two when the first is late.
+//! Who sends the first byte: one source, or others too when it is late.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -22,61 +23,103 @@ pub(crate) struct Contender {
     pub(crate) fair: bool,
 }
 
-/// Why a second source is asked.
+/// Why another source is asked while one or more may still answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Second {
-    /// The first takes longer than it usually does.
+pub(crate) enum Another {
+    /// The newest takes longer than it usually does.
     Late,
-    /// The first was found to be broken meanwhile, by others.
+    /// The newest was found to be broken meanwhile, by others.
     Rests,
+    /// One of them failed.
+    Failed,
+}
+
+/// The transfers of one contest that have neither sent a byte nor failed.
+#[derive(Default)]
+struct Field(Vec<Runner>);
+
+struct Runner {
+    index: usize,
+    started: Instant,
+    overtaken: Arc<AtomicBool>,
+}
+
+impl Field {
+    fn enter(&mut self, transfer: &Transfer) {
+        let (index, started) = (transfer.index(), transfer.started());
+        self.0.push(Runner { index, started, overtaken: transfer.overtaken() });
+    }
+
+    /// One has ended: the one of this source that was asked first, if there are two.
+    fn leave(&mut self, index: usize) {
+        if let Some(at) = self.0.iter().position(|runner| runner.index == index) {
+            self.0.remove(at);
+        }
+    }
+
+    /// Somebody sent a byte: whoever was asked before that one and has not was overtaken. The sources that lost.
+    fn won_by(mut self, winner: &Transfer) -> impl Iterator<Item = usize> {
+        self.0.retain(|runner| runner.index != winner.index() || runner.started != winner.started());
+        let earlier = self.0.iter().filter(|runner| runner.started < winner.started());
+        earlier.for_each(|runner| runner.overtaken.store(true, Ordering::Relaxed));
+        self.0.into_iter().map(|runner| runner.index)
+    }
 }
 
 impl Fetch {
-    /// Asks a source, and a second one when the first is late. `None` when none of them sent a byte; what they said is
-    /// noted.
-    pub(crate) async fn contest(&mut self, want: &Want, index: usize, permit: Permit) -> Option<Begun> {
-        let sources = self.sources();
-        let first = self.contender(index, permit);
-        let (overtaken, started) = (first.transfer.overtaken(), first.transfer.started());
-        let hedge_at = started + first.transfer.patience().hedge;
-        let mut running = FuturesUnordered::new();
-        running.push(first.first_bytes(want));
-        let mut may_ask_another = true;
+    /// Asks a source, another when that one is late, and so on; the first who sends a byte is kept. `None` when none of
+    /// them did; what they said is noted.
+    pub(crate) async fn contest(
+        &mut self,
+        want: &Want,
+        (index, permit): (usize, Permit),
+        allowed: u32,
+    ) -> Option<Begun> {
+        let (sources, mut field, mut running) = (self.sources(), Field::default(), FuturesUnordered::new());
+        let mut next = Some(self.contender(index, permit));
+        let (mut newest, mut hedge_at, mut armed) = (index, Instant::now(), true);
         loop {
+            if let Some(contender) = next.take() {
+                let transfer = &contender.transfer;
+                (newest, hedge_at) = (transfer.index(), transfer.started() + transfer.patience().hedge);
+                field.enter(transfer);
+                running.push(contender.first_bytes(want));
+            }
             let why = tokio::select! {
                 biased;
                 Some((who, end)) = running.next() => match end {
                     Ok(begun) => {
-                        overtaken.store(begun.transfer.started() > started, Ordering::Relaxed);
+                        field.won_by(&begun.transfer).for_each(|loser| self.lost(loser));
                         return Some(begun);
                     }
                     Err(error) => {
                         self.note(who, &error);
+                        field.leave(who);
                         if running.is_empty() {
                             return None;
                         }
-                        continue;
+                        Another::Failed
                     }
                 },
-                () = sources.known[index].ejected.notified(), if may_ask_another => Second::Rests,
-                () = sleep_until(hedge_at), if may_ask_another => Second::Late,
+                () = sources.known[newest].ejected.notified(), if armed => Another::Rests,
+                () = sleep_until(hedge_at), if armed => Another::Late,
             };
-            may_ask_another = false;
-            if let Some(second) = self.second(want, index, why) {
-                running.push(second.first_bytes(want));
-            }
+            next = if self.attempts() < allowed { self.another(want, newest, why) } else { None };
+            armed = next.is_some() || armed && why == Another::Failed;
         }
     }
 
-    /// Another source in use; for want of one the same again, because it may be one connection that is stuck.
-    fn second(&mut self, want: &Want, first: usize, why: Second) -> Option<Contender> {
-        let (index, len) = (self.next_best(want, first, why)?, self.len_of(want));
+    /// The next source in use; for want of one the same again, because it may be one connection that is stuck.
+    fn another(&mut self, want: &Want, newest: usize, why: Another) -> Option<Contender> {
+        let (index, len) = (self.next_best(want, newest, why)?, self.len_of(want));
         let known = &self.sources().known[index];
         let permit = known.gate.try_enter(len);
-        let paid = permit.is_some() && (why == Second::Rests || self.sources().hedges.spend(len));
-        known.metrics.hedged(if paid { Hedge::Sent } else { Hedge::Denied });
+        let paid = permit.is_some() && (why != Another::Late || self.sources().hedges.spend(len));
+        if why == Another::Late {
+            known.metrics.hedged(if paid { Hedge::Sent } else { Hedge::Denied });
+        }
         let permit = permit.filter(|_| paid)?;
-        tracing::trace!(source = %known.source.id(), ?why, "asking a second source");
+        tracing::trace!(source = %known.source.id(), ?why, "asking another source");
         Some(self.contender(index, permit))
     }
 }

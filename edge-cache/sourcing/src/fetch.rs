@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::contest::{Contender, Second};
+use crate::contest::{Another, Contender};
 use crate::gate::Permit;
 use crate::health::Standing;
 use crate::leg::{Begun, Leg, Limits};
@@ -123,7 +123,7 @@ impl Fetch {
         while self.attempts < allowed {
             let Some((choice, permit)) = self.next_turn(&want).await else { break };
             tracing::trace!(source = %self.sources.known[choice.index].source.id(), reason = choice.reason.as_str(), from, "asking");
-            if let Some(begun) = self.contest(&want, choice.index, permit).await {
+            if let Some(begun) = self.contest(&want, (choice.index, permit), allowed).await {
                 self.answer_by = self.deadline;
                 self.sources.remember(&want);
                 return Ok(self.leg(begun));
@@ -134,6 +134,10 @@ impl Fetch {
 
     pub(crate) fn sources(&self) -> Arc<Sources> {
         Arc::clone(&self.sources)
+    }
+
+    pub(crate) fn attempts(&self) -> u32 {
+        self.attempts
     }
 
     pub(crate) fn len_of(&self, want: &Want) -> u64 {
@@ -264,15 +268,15 @@ impl Fetch {
         })
     }
 
-    /// Whom to ask beside `first`.
-    pub(crate) fn next_best(&mut self, want: &Want, first: usize, why: Second) -> Option<usize> {
+    /// Whom to ask beside those who were asked.
+    pub(crate) fn next_best(&mut self, want: &Want, newest: usize, why: Another) -> Option<usize> {
         let mut desk = std::mem::take(&mut self.desk);
         let now = self.look(false, &mut desk.candidates);
         desk.plan.decide(now, &desk.candidates, Need::bytes(self.len_of(want)));
         let good = |choice: &&Choice| choice.reason.is_ordinary();
         let best = desk.plan.choices().iter().find(good).map(|choice| choice.index);
         self.desk = desk;
-        let same = (why == Second::Late && self.sources.is_in_use(first)).then_some(first);
+        let same = (why == Another::Late && self.sources.is_in_use(newest)).then_some(newest);
         best.or(same)
     }
 
@@ -283,6 +287,12 @@ impl Fetch {
             self.marks[index].absent = Some(error.reason);
             self.attempts -= 1;
         }
+    }
+
+    /// It did not fail, another was faster: it may be asked again as if it had not been.
+    pub(crate) fn lost(&mut self, index: usize) {
+        self.marks[index].tries -= 1;
+        self.attempts -= 1;
     }
 
     fn exhausted(&self) -> Exhausted {

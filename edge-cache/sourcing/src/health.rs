@@ -176,10 +176,10 @@ impl Health {
         }
     }
 
-    /// When a probe should try it; `None` while that is not for a probe to do.
+    /// When a probe should try it, if probes are sent since `since`; `None` while that is not for a probe to do.
     #[must_use]
-    pub fn probe_due(&self, now: Instant, idle: Duration) -> Option<Instant> {
-        let waited = |pause: Duration| self.heard.map_or(now, |heard| heard + pause);
+    pub fn probe_due(&self, since: Instant, idle: Duration) -> Option<Instant> {
+        let waited = |pause: Duration| self.heard.unwrap_or(since).max(since) + pause;
         match self.standing {
             Standing::Open { until } => (!self.distrusted).then_some(until),
             Standing::HalfOpen => None,

@@ -48,10 +48,10 @@ impl Sources {
             return;
         }
         let duty = OnDuty::new(&self);
-        let (mut running, mut asked) = (FuturesUnordered::new(), HashSet::new());
+        let (since, mut running, mut asked) = (Instant::now(), FuturesUnordered::new(), HashSet::new());
         loop {
             let now = Instant::now();
-            let (due, next) = self.due(now, &asked);
+            let (due, next) = self.due(since, now, &asked);
             for index in due {
                 asked.insert(index);
                 running.push(duty.0.probe_one(index));
@@ -67,11 +67,11 @@ impl Sources {
     }
 
     /// Whom to probe now, and when the next one is due.
-    fn due(&self, now: Instant, asked: &HashSet<usize>) -> (Vec<usize>, Instant) {
+    fn due(&self, since: Instant, now: Instant, asked: &HashSet<usize>) -> (Vec<usize>, Instant) {
         let idle = self.config.probe.idle;
         let others = (0..self.known.len()).filter(|index| self.sample().is_some() && !asked.contains(index));
         let times =
-            others.filter_map(|index| Some((index, self.known[index].health().probe_due(now, idle)?)));
+            others.filter_map(|index| Some((index, self.known[index].health().probe_due(since, idle)?)));
         let (due, later): (Vec<_>, Vec<_>) = times.partition(|(_, at)| *at <= now);
         let next = later.into_iter().map(|(_, at)| at).min().unwrap_or(now + LOOK_AGAIN);
         (due.into_iter().map(|(index, _)| index).collect(), next)

@@ -15,6 +15,7 @@ use serde::Serialize;
 use sourcing::{Offer, SourceId, Sources, SourcingConfig};
 use store::SegmentStore;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{Config, PeerConfig, ShelfConfig};
 use crate::cost::Cost;
@@ -59,6 +60,8 @@ pub(crate) struct Node {
     access_log: AccessLog,
     readiness: Arc<Stage>,
     takeovers: IntCounterVec,
+    /// Sources are probed for as long as the node serves.
+    _probes: AbortOnDropHandle<()>,
 }
 
 /// Why viewers should not be sent here now; nothing when they should.
@@ -119,6 +122,7 @@ impl Node {
         let engine = Engine::new(config.engine.clone(), kept, bought, index_keys, load, &registry);
         let engine = engine.map_err(in_room("engine"))?;
         purger.begin(&engine, shelf.as_ref());
+        let probes = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sources).probe()));
         let cost = prices.map(|prices| Cost::start(&prices, &sources, &engine, &registry)).transpose();
         let cost = cost.map_err(in_room("cost"))?;
         let (access_log, access) = AccessLog::start(&config.access_log).map_err(in_room("access_log"))?;
@@ -134,7 +138,19 @@ impl Node {
         let front = Front::succeed(parts, &registry, inheritance).map_err(in_room("front"))?;
         let late = start_admin.map(|start| start(inheritance)).transpose()?;
         let admin = early.or(late).ok_or("it was not started").map_err(in_room("admin"))?;
-        Ok(Self { front, engine, store, link, admin, purger, cost, access_log, readiness, takeovers })
+        Ok(Self {
+            front,
+            engine,
+            store,
+            link,
+            admin,
+            purger,
+            cost,
+            access_log,
+            readiness,
+            takeovers,
+            _probes: probes,
+        })
     }
 
     /// Says where the node listens, in the log and in the ready file, and opens the door for load balancers.

@@ -8,6 +8,7 @@ use prometheus::{Registry, TextEncoder};
 use sourcing::{Sources, SourcingConfig};
 use store::{ByteSize, Device, DiskConfig, MemoryDevice, SegmentStore, StoreConfig};
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::log::Log;
 use crate::package::Package;
@@ -56,6 +57,7 @@ pub struct Node {
     pub(crate) package: Arc<Package>,
     pub(crate) log: Log,
     registry: Registry,
+    _probes: AbortOnDropHandle<()>,
 }
 
 impl Node {
@@ -63,6 +65,7 @@ impl Node {
         let registry = Registry::new();
         let sources =
             Sources::new(config.sourcing, world.offers(), &registry).expect("sources that can work");
+        let probes = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sources).probe()));
         let devices = config.device.into_iter().map(|device| device as Arc<dyn Device>).collect();
         let store =
             SegmentStore::open(&config.store, devices, &registry).await.expect("a store that can work");
@@ -75,6 +78,7 @@ impl Node {
             package: Arc::clone(&world.package),
             log: world.log.clone(),
             registry,
+            _probes: probes,
         }
     }
 

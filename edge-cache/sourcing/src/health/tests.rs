@@ -194,7 +194,7 @@ fn patience_follows_what_was_seen_within_its_bounds() {
 fn probes_are_due_when_nobody_else_asks() {
     let (now, idle) = (Instant::now(), secs(30));
     let mut health = Health::default();
-    assert_eq!(health.probe_due(now, idle), Some(now), "never asked");
+    assert_eq!(health.probe_due(now, idle), Some(now + idle), "never asked");
     health.delivered(now);
     assert_eq!(health.probe_due(now, idle), Some(now + idle));
     assert_eq!(health.probe_due(now, Duration::ZERO), None);

@@ -174,7 +174,7 @@ async fn a_source_that_nobody_asks_is_probed_and_one_that_lied_is_not() {
     assert_eq!(idle.asked_from().len(), 0, "there is nothing to ask for yet");
     buy(&sources, of_segment()).await.expect("delivers");
     tokio::time::sleep(Duration::from_secs(100)).await;
-    assert_eq!(idle.asked_from().len(), 4, "at once, and every 30 s");
+    assert_eq!(idle.asked_from().len(), 4, "at once, because it is long due, and every 30 s");
     assert_eq!(metric(&registry, "weir_sourcing_probes_total{result=\"answered\",source=\"idle\"}"), 4);
     assert_eq!(liar.asked_from().len(), 1, "its bytes must be checked before it is in use again");
 }
@@ -229,4 +229,17 @@ async fn who_is_in_a_hurry_gets_a_faster_source_while_there_is_budget() {
     assert_eq!(buy_by(Some(0 * MS)).await, "dear");
     assert_eq!(buy_by(Some(20 * MS)).await, "cheap", "that was the budget");
     assert_eq!(metric(&registry, "weir_sourcing_urgent_bytes_total"), 2 * LEN);
+}
+
+/// The winner lied; the one that had lost against it must be as good as new.
+#[tokio::test(start_paused = true)]
+async fn who_lost_a_contest_has_not_failed() {
+    let liar = Scripted::new("liar", &[Act::Late(300 * MS)]);
+    let honest = Scripted::new("honest", &[Act::Late(100 * MS)]);
+    let config = SourcingConfig { max_attempts: 2, ..SourcingConfig::default() };
+    let (sources, _) = sources(config, &[&liar, &honest]);
+    let mut fetch = sources.fetch(want(), deadline());
+    fetch.next_leg(0).await.expect("the liar answers first").corrupt();
+    assert_eq!((liar.asked_from().len(), honest.asked_from().len()), (1, 1));
+    assert_eq!(fetch.next_leg(0).await.expect("another").source().as_str(), "honest");
 }

@@ -53,7 +53,7 @@ fn assert_resumed(world: &World, at: u64) {
 
 #[test]
 fn a_stalled_source_costs_its_timeout_and_the_next_goes_on_where_it_stopped() {
-    let timeout = NodeConfig::default().sourcing.stall_timeout;
+    let timeout = NodeConfig::default().sourcing.patience.unknown;
     story("a source stalls", seeds(20, REGRESSIONS), |seed| async move {
         let smooth = world(seed, Behaviour::default());
         let at = somewhere(seed);
@@ -94,7 +94,7 @@ fn a_reset_source_is_continued_from_what_had_arrived() {
 
 #[test]
 fn a_dripping_source_is_given_up_like_a_silent_one() {
-    let timeout = NodeConfig::default().sourcing.stall_timeout;
+    let timeout = NodeConfig::default().sourcing.patience.unknown;
     story("a source drips", seeds(20, REGRESSIONS), |seed| async move {
         let smooth = ten(&world(seed, Behaviour::default())).await;
         let world = world(seed, Behaviour::faulty(Fault::Drip(somewhere(seed))));
