@@ -44,7 +44,7 @@ pub(super) async fn run(stage: &Stage, facts: &mut Facts) -> Outcome {
         memory: "512MiB",
         sourcing: "stall_timeout = \"500ms\"",
         // The first source must be asked every time, however often it failed.
-        breaker: "failures = 1000000",
+        breaker: "failures = 1000000\nleast_transfers = 1000000",
         ..Setup::default()
     };
     let mut node = Node::start(&stage.gateway, &stage.home, &film, &[&first, &second], setup).await?;

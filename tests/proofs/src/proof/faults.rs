@@ -98,7 +98,7 @@ fn setup(cache: &Path) -> Setup {
         memory: "4MiB",
         disk: Some(Disk::new(cache, "16MiB").with("offline_for", "500ms")),
         engine: "fill_deadline = \"5s\"\nindex_miss_for = \"100ms\"",
-        sourcing: "first_byte_timeout = \"300ms\"\nstall_timeout = \"300ms\"\nretry_pause = \"10ms\"",
+        sourcing: "stall_timeout = \"300ms\"\nretry_pause = \"10ms\"\npatience.unknown = \"300ms\"",
         // Sources return soon, so that they can do wrong again.
         breaker: "failures = 20\nopen_for = \"100ms\"\ncorrupt_for = \"100ms\"\nlongest = \"500ms\"",
         ..Setup::default()
