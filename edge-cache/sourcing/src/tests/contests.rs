@@ -226,7 +226,7 @@ async fn who_is_in_a_hurry_gets_a_faster_source_while_there_is_budget() {
     sources.post(&posted(&[0, 100]), &[]);
     assert_eq!(buy_by(Some(5_000 * MS)).await, "cheap", "there is time");
     assert_eq!(buy_by(Some(20 * MS)).await, "dear");
-    assert_eq!(buy_by(Some(0 * MS)).await, "dear");
+    assert_eq!(buy_by(Some(Duration::ZERO)).await, "dear");
     assert_eq!(buy_by(Some(20 * MS)).await, "cheap", "that was the budget");
     assert_eq!(metric(&registry, "weir_sourcing_urgent_bytes_total"), 2 * LEN);
 }
