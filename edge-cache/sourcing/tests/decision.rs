@@ -23,7 +23,7 @@ fn candidates(count: usize, now: Instant) -> Vec<Candidate> {
                 _ => Standing::Closed,
             },
             first_byte: Some(Duration::from_millis((at as u64 * 53) % 300)),
-            pace: (at % 3 > 0).then_some(at as u64 * 1_000_000),
+            pace: (at % 5 != 2).then_some(at as u64 * 1_000_000),
             slow: at % 13 == 4,
             favourite: at == 1,
             tried: at % 17 == 2,
