@@ -3,6 +3,7 @@
 //!
 //! - [`token`]: the playback token in a viewer's URL, signed by the control plane, checked offline by nodes;
 //! - [`keys`]: the one-line text files that hold the keys of tokens, indexes and operators;
+//! - [`region`]: who is in a region and may have what from whom, signed by the control plane;
 //! - [`rest`]: the JSON of the HTTP API, with [`problem`] for its errors and [`name`] for its identifiers.
 //!
 //! Values only. There is no socket, no file and no clock here: whoever verifies a token brings the time.
@@ -13,9 +14,10 @@
 pub mod keys;
 pub mod name;
 pub mod problem;
+pub mod region;
 pub mod rest;
 pub mod token;
 
-pub use name::{EntitlementId, KeyId, Language, SessionId, ViewerId};
+pub use name::{EntitlementId, KeyId, Language, NodeId, PartnerId, RegionId, SessionId, ViewerId};
 pub use problem::{Problem, ProblemCode};
 pub use token::{Claims, TokenError, TokenKey, TokenSigner, TokenVerifier};

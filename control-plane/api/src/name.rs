@@ -122,6 +122,18 @@ identifier!(
     KeyId, 32, |text| check("key id", text, KeyId::MAX_LEN, plain)
 );
 identifier!(
+    /// A node, as the region view, certificates and metrics name it.
+    NodeId, 48, |text| check("node", text, NodeId::MAX_LEN, dotted)
+);
+identifier!(
+    /// Who runs nodes for us: an ISP, a colocation partner.
+    PartnerId, 32, |text| check("partner", text, PartnerId::MAX_LEN, plain)
+);
+identifier!(
+    /// A set of nodes that fetch from each other.
+    RegionId, 32, |text| check("region", text, RegionId::MAX_LEN, plain)
+);
+identifier!(
     /// A language tag as BCP 47 has it, in lower case because it becomes part of a rendition name: `en`,
     /// `pt-br`, `zh-hant`.
     Language, 16, check_language

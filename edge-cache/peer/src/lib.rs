@@ -13,6 +13,10 @@
 //! segment (`not-found`), or lying (`corrupt`). All of these are reasons of [`sourcing::SourceError`]; the
 //! planner decides what they cost the neighbour.
 
+pub mod have;
+pub mod ownership;
+pub mod wire;
+
 mod client;
 mod config;
 mod identity;
@@ -21,7 +25,6 @@ mod link;
 mod metrics;
 mod server;
 mod tls;
-pub mod wire;
 
 #[cfg(test)]
 mod tests;

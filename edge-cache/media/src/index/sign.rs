@@ -28,6 +28,13 @@ impl SigningKey {
         PublicKey(bytes.expect("an Ed25519 public key has 32 bytes"))
     }
 
+    /// The Ed25519 signature of a message, 64 bytes. A message of another kind than an index begins with words that no
+    /// index begins with.
+    #[must_use]
+    pub fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.0.sign(message).as_ref().to_vec()
+    }
+
     /// Puts a body into the signed envelope. [`Index::sign`](super::Index::sign) calls this with a body that
     /// is an index; tests call it with bodies that are not.
     #[must_use]
@@ -62,7 +69,9 @@ impl PublicKey {
         KeyId([hash[0], hash[1], hash[2], hash[3], hash[4], hash[5], hash[6], hash[7]])
     }
 
-    fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+    /// Whether this key's private half signed the message.
+    #[must_use]
+    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         UnparsedPublicKey::new(&ED25519, &self.0).verify(message, signature).is_ok()
     }
 }
