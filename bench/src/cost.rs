@@ -95,6 +95,8 @@ fn decisions(side: Side) -> Sample {
         pace: None,
         slow: at == 4,
         favourite: at == 1,
+        rests: 0,
+        throttled: false,
         tried: false,
         absent: false,
     };

@@ -123,6 +123,8 @@ impl Buyer<'_> {
                 pace: None,
                 slow: false,
                 favourite: false,
+                rests: 0,
+                throttled: false,
                 tried: false,
                 absent: false,
             }

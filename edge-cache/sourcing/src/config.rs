@@ -28,11 +28,12 @@ pub struct SourcingConfig {
     pub permits: usize,
     /// Most bytes under way from one source; default 256 MiB. A single want is never refused for its size.
     pub permit_bytes: ByteSize,
-    /// Longest wait for such permits before the next source is asked; default 200 ms.
+    /// Longest wait for such permits before the next source is asked; default 200 ms. For the last one it is
+    /// `first_byte_timeout`.
     #[serde(with = "media::human_duration")]
     pub permit_wait: Duration,
-    /// Longest wait for a source that rests when there is no other; default 750 ms. Meant for sources that asked
-    /// for a pause; it should be shorter than `breaker.open_for`.
+    /// Longest wait for a source that rests when there is no other; default 750 ms. One that asked for its rest is
+    /// waited for as long as `first_byte_timeout` allows.
     #[serde(with = "media::human_duration")]
     pub rest_wait: Duration,
     /// A source whose first byte takes longer than this, averaged, comes after all faster ones; default 1 s.

@@ -30,6 +30,8 @@ pub struct Fetch {
     /// Until when somebody must have sent a byte; later on only the deadline counts.
     answer_by: Instant,
     needed_by: Option<Instant>,
+    /// It has asked a resting source for want of another: once is enough, or all dead sources would be asked by everybody.
+    resorted: bool,
     /// Transfers begun, those that ended in "not here" excepted.
     attempts: u32,
     /// What this fetch knows about each source.
@@ -102,7 +104,18 @@ impl Fetch {
         let desk = Desk::with_capacity(marks.len());
         let answer_by = deadline.min(Instant::now() + sources.config.first_byte_timeout);
         let last = LastError::default();
-        Self { sources, want, deadline, answer_by, needed_by: None, attempts: 0, marks, last, desk }
+        Self {
+            sources,
+            want,
+            deadline,
+            answer_by,
+            needed_by: None,
+            resorted: false,
+            attempts: 0,
+            marks,
+            last,
+            desk,
+        }
     }
 
     /// When the bytes are needed, as far as a player told. From the next leg on a dearer source may be taken if the
@@ -123,6 +136,7 @@ impl Fetch {
         while self.attempts < allowed {
             let Some((choice, permit)) = self.next_turn(&want).await else { break };
             tracing::trace!(source = %self.sources.known[choice.index].source.id(), reason = choice.reason.as_str(), from, "asking");
+            self.resorted |= choice.reason == ChoiceReason::LastResort;
             if let Some(begun) = self.contest(&want, (choice.index, permit), allowed).await {
                 self.answer_by = self.deadline;
                 self.sources.remember(&want);
@@ -155,7 +169,10 @@ impl Fetch {
     }
 
     async fn first_with_a_permit(&self, choices: &[Choice], len: u64) -> Option<(Choice, Permit)> {
-        for choice in choices {
+        for (nth, choice) in choices.iter().enumerate() {
+            if choice.reason == ChoiceReason::LastResort && self.resorted {
+                continue;
+            }
             if choice.reason == ChoiceReason::Again && !self.may_try_again(choice.index).await {
                 continue;
             }
@@ -163,7 +180,8 @@ impl Fetch {
                 self.last.set(&failure(Reason::Timeout, "the deadline of the fetch has come"));
                 return None;
             }
-            if let Some(permit) = self.permit(choice.index, len).await {
+            let is_last = nth + 1 == choices.len();
+            if let Some(permit) = self.permit(choice.index, len, is_last).await {
                 return Some((*choice, permit));
             }
         }
@@ -181,7 +199,7 @@ impl Fetch {
         }
         let soon = self.answer_by.min(now + self.sources.config.rest_wait);
         self.look(true, &mut desk.candidates);
-        if let Some(end) = rest_ends(&desk.candidates).filter(|end| *end <= soon) {
+        if let Some(end) = rest_ends(&desk.candidates, soon, self.answer_by) {
             sleep_until(end).await;
             let now = self.look(true, &mut desk.candidates);
             self.decide(now, desk, len);
@@ -220,9 +238,11 @@ impl Fetch {
         true
     }
 
-    async fn permit(&self, index: usize, len: u64) -> Option<Permit> {
+    /// Waits for room, but not for long while there is another to ask.
+    async fn permit(&self, index: usize, len: u64, is_last: bool) -> Option<Permit> {
         let known = &self.sources.known[index];
-        let until = (Instant::now() + self.sources.config.permit_wait).min(self.answer_by);
+        let soon = (Instant::now() + self.sources.config.permit_wait).min(self.answer_by);
+        let until = if is_last { self.answer_by } else { soon };
         let permit = timeout_at(until, known.gate.enter(len)).await.ok().flatten();
         if permit.is_none() {
             let id = known.source.id();

@@ -60,6 +60,8 @@ pub struct Health {
     rests: u32,
     /// It rests because of wrong bytes: only a transfer whose bytes are checked may end that.
     distrusted: bool,
+    /// It rests because it asked for it.
+    throttled: bool,
     /// When the breaker last closed; long good behaviour forgives earlier rests.
     closed_at: Option<Instant>,
     /// When it last answered or failed.
@@ -188,6 +190,18 @@ impl Health {
         }
     }
 
+    /// How many rests in a row there were: the more, the less hope.
+    #[must_use]
+    pub fn rests(&self) -> u32 {
+        self.rests
+    }
+
+    /// Whether it rests because it asked for it: then it will serve when the rest is over.
+    #[must_use]
+    pub fn is_throttled(&self) -> bool {
+        self.throttled && self.standing != Standing::Closed
+    }
+
     /// Whether only a transfer whose bytes are checked may end its rest.
     #[must_use]
     pub fn is_distrusted(&self) -> bool {
@@ -249,6 +263,7 @@ impl Health {
             _ => return,
         };
         self.distrusted |= matches!(reason, Reason::Corrupt | Reason::Changed);
+        self.throttled = reason == Reason::Throttled;
         self.rest(now, first, trial, jitter, config);
     }
 
@@ -257,6 +272,7 @@ impl Health {
         self.overtaken = self.overtaken.saturating_add(1);
         let always = self.standing == Standing::Closed && self.overtaken >= config.overtaken;
         if trial || always {
+            self.throttled = false;
             self.rest(now, config.open_for, trial, jitter, config);
         }
     }
@@ -276,8 +292,10 @@ impl Health {
             Standing::Closed if self.closed_at.is_none_or(good_since) => self.rests = 0,
             _ => {}
         }
-        let until = now + rest_of(first, self.rests, jitter, config);
-        self.rests = self.rests.saturating_add(1);
+        // Who asks for a pause names its length, and gets fewer transfers afterwards: it is not dying.
+        let before = if self.throttled { 0 } else { self.rests };
+        let until = now + rest_of(first, before, jitter, config);
+        self.rests = self.rests.saturating_add(u32::from(!self.throttled));
         self.overtaken = 0;
         self.standing = Standing::Open { until };
     }

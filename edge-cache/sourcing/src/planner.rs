@@ -5,7 +5,7 @@
 //! [`FAVOURITE_PERCENT`] for the one used last, so that two equals do not alternate. Behind them the slow
 //! ones, then those that failed this fetch already. When a player is in a hurry, those that would be too late for it stand
 //! behind those in time, the fastest first. Resting sources are left alone, but one of them, the one
-//! whose rest ends first, always closes the list: the last source is never excluded.
+//! there is most hope of, always closes the list: the last source is never excluded.
 
 use std::time::Duration;
 
@@ -76,6 +76,10 @@ pub struct Candidate {
     pub slow: bool,
     /// Whether it was the one used last.
     pub favourite: bool,
+    /// Rests in a row: the more, the less hope.
+    pub rests: u32,
+    /// Whether it rests because it asked for it.
+    pub throttled: bool,
     /// Whether it has failed in this fetch already.
     pub tried: bool,
     /// Whether it said in this fetch that it cannot serve these bytes.
@@ -314,22 +318,24 @@ fn reason(
     }
 }
 
-/// Of those whose rest is not over (or whose trial is under way) the one that is nearest to its end.
+/// Of those whose rest is not over (or whose trial is under way) the one that rested least often in a row; among equals
+/// the one that is nearest to its end.
 fn last_resort(now: Instant, candidates: &[Candidate]) -> Option<Choice> {
     let resting = candidates.iter().enumerate().filter(|(_, c)| !c.absent && !c.tried);
     let end = resting.filter_map(|(at, c)| match c.standing {
         Standing::Closed => None,
-        Standing::Open { until } => (until > now).then_some((until, at)),
-        Standing::HalfOpen => Some((now, at)),
+        Standing::Open { until } => (until > now).then_some((c.rests, until, at)),
+        Standing::HalfOpen => Some((c.rests, now, at)),
     });
-    end.min().map(|(_, index)| Choice { index, reason: ChoiceReason::LastResort })
+    end.min().map(|(_, _, index)| Choice { index, reason: ChoiceReason::LastResort })
 }
 
-/// When the first of those that have not failed in this fetch ends its rest; `None` if none of them rests.
+/// When the first of those that have not failed in this fetch ends its rest, if that is not later than `soon`; one that
+/// asked for its rest may take until `late`. `None` if no rest ends in time.
 #[must_use]
-pub fn rest_ends(candidates: &[Candidate]) -> Option<Instant> {
+pub fn rest_ends(candidates: &[Candidate], soon: Instant, late: Instant) -> Option<Instant> {
     let ends = candidates.iter().filter(|c| !c.absent && !c.tried).filter_map(|c| match c.standing {
-        Standing::Open { until } => Some(until),
+        Standing::Open { until } => (until <= if c.throttled { late } else { soon }).then_some(until),
         Standing::Closed | Standing::HalfOpen => None,
     });
     ends.min()

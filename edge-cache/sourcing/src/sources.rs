@@ -283,6 +283,8 @@ impl Sources {
             pace: health.pace(),
             slow: health.is_slow(now, &self.config),
             favourite: self.favourite.load(Ordering::Relaxed) == index,
+            rests: health.rests(),
+            throttled: health.is_throttled(),
             tried: false,
             absent: false,
         }

@@ -26,6 +26,8 @@ fn candidates(count: usize, now: Instant) -> Vec<Candidate> {
             pace: (at % 5 != 2).then_some(at as u64 * 1_000_000),
             slow: at % 13 == 4,
             favourite: at == 1,
+            rests: 0,
+            throttled: false,
             tried: at % 17 == 2,
             absent: at % 19 == 6,
         }

@@ -215,6 +215,8 @@ fn order(prices: &[SourcePrice]) -> Vec<usize> {
             pace: None,
             slow: false,
             favourite: false,
+            rests: 0,
+            throttled: false,
             tried: false,
             absent: false,
         })

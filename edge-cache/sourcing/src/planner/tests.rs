@@ -14,6 +14,8 @@ fn at(price: u64, latency_ms: u64) -> Candidate {
         pace: None,
         slow: false,
         favourite: false,
+        rests: 0,
+        throttled: false,
         tried: false,
         absent: false,
     }
@@ -106,8 +108,15 @@ fn resting_sources_are_left_alone_but_the_last_one_never_is() {
     assert_eq!(plan(&[failed, resting(9)])[..], [(1, LastResort)]);
     assert_eq!(plan(&[failed]), []);
     let end = |secs| Some(now + Duration::from_secs(secs));
-    assert_eq!(rest_ends(&[failed, resting(9), at(85, 10)]), end(9));
-    assert_eq!(rest_ends(&[failed, at(85, 10)]), None);
+    let ends = |candidates: &[Candidate]| {
+        rest_ends(candidates, now + Duration::from_secs(3), now + Duration::from_secs(9))
+    };
+    assert_eq!(ends(&[failed, resting(3), at(85, 10)]), end(3));
+    assert_eq!(ends(&[resting(4)]), None, "too long for one that is broken");
+    assert_eq!(ends(&[Candidate { throttled: true, ..resting(9) }]), end(9));
+    assert_eq!(ends(&[Candidate { throttled: true, ..resting(10) }, failed, at(85, 10)]), None);
+    let hopeless = Candidate { rests: 5, ..resting(3) };
+    assert_eq!(plan(&[hopeless, resting(9)])[..], [(1, LastResort)], "the one that rests for the first time");
 }
 
 prop_compose! {
