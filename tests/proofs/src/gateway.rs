@@ -80,7 +80,8 @@ pub(crate) struct Node {
     program: PathBuf,
     home: PathBuf,
     setup: Setup,
-    origins: Vec<String>,
+    /// The tables of the sources, in the order of their prices.
+    sources: Vec<String>,
     running: Option<Process>,
     /// Addresses as `host:port`; the same after each restart.
     pub(crate) viewer: String,
@@ -101,7 +102,7 @@ impl Node {
             program: program.to_owned(),
             home: home.to_owned(),
             setup,
-            origins: origins.iter().map(|origin| origin.address.to_string()).collect(),
+            sources: origins.iter().enumerate().map(|(n, origin)| origin.source(n)).collect(),
             running: None,
             viewer: "127.0.0.1:0".into(),
             admin: "127.0.0.1:0".into(),
@@ -202,12 +203,7 @@ path = \"{}\"
                 folder.display()
             );
         }
-        for (n, origin) in self.origins.iter().enumerate() {
-            let _ = write!(
-                text,
-                "[[source]]\nkind = \"http\"\nid = \"origin-{n}\"\nurl = \"http://{origin}\"\nusd_per_gb = \"{n}\"\n"
-            );
-        }
+        text.extend(self.sources.iter().map(String::as_str));
         text
     }
 

@@ -72,6 +72,18 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// Before anything has happened.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            ending: Ending::Unanswered,
+            first_byte: None,
+            took: Duration::ZERO,
+            mark: None,
+            bytes: 0,
+            hit: false,
+        }
+    }
+
     pub(crate) fn is_right(&self) -> bool {
         self.ending == Ending::Right
     }
@@ -129,14 +141,7 @@ impl Viewer {
     /// Asks, reads to the end or until it leaves, and compares every byte.
     pub(crate) async fn ask(&mut self, wish: &Wish<'_>) -> Seen {
         let begun = Instant::now();
-        let mut seen = Seen {
-            ending: Ending::Unanswered,
-            first_byte: None,
-            took: Duration::ZERO,
-            mark: None,
-            bytes: 0,
-            hit: false,
-        };
+        let mut seen = Seen::nothing();
         let used_before = self.socket.is_some();
         seen.ending = self.exchange(wish, begun, &mut seen).await;
         if used_before && seen.ending == Ending::Unanswered {
@@ -255,7 +260,7 @@ fn request(wish: &Wish<'_>) -> String {
 }
 
 /// The bytes that an answer with this head must have.
-fn expected<'a>(head: &Head, wish: &Wish<'a>) -> Result<&'a [u8], Ending> {
+pub(crate) fn expected<'a>(head: &Head, wish: &Wish<'a>) -> Result<&'a [u8], Ending> {
     let truth = &wish.piece.bytes[..];
     let (start, end) = match (head.status, wish.range) {
         (200, None) => (0, wish.piece.len()),
@@ -275,7 +280,8 @@ fn expected<'a>(head: &Head, wish: &Wish<'a>) -> Result<&'a [u8], Ending> {
     Ok(&truth[start as usize..end as usize])
 }
 
-async fn read_head(socket: &mut TcpStream, buffer: &mut BytesMut) -> Option<String> {
+/// The next head, as text; `None` at the end of the connection.
+pub(crate) async fn read_head(socket: &mut TcpStream, buffer: &mut BytesMut) -> Option<String> {
     loop {
         if let Some(end) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
             return String::from_utf8(buffer.split_to(end + 4).to_vec()).ok();
@@ -289,16 +295,16 @@ async fn read_head(socket: &mut TcpStream, buffer: &mut BytesMut) -> Option<Stri
 
 /// What a viewer looks at in a head.
 #[derive(Debug, PartialEq, Eq)]
-struct Head {
-    status: u16,
-    length: Option<u64>,
+pub(crate) struct Head {
+    pub(crate) status: u16,
+    pub(crate) length: Option<u64>,
     content_range: Option<String>,
     hit: bool,
-    closes: bool,
+    pub(crate) closes: bool,
 }
 
 impl Head {
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let status = text.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
         let field = |name: &str| {
             let fields = text.lines().skip(1).filter_map(|line| line.split_once(':'));
@@ -315,6 +321,13 @@ impl Head {
         let closes = field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
         let hit = cache.split(';').any(|part| part.trim() == "hit");
         Some(Self { status, length, content_range: field("content-range"), hit, closes })
+    }
+
+    /// First byte and end of the part that it states.
+    pub(crate) fn range(&self) -> Option<(u64, u64)> {
+        let (part, _) = self.content_range.as_deref()?.strip_prefix("bytes ")?.split_once('/')?;
+        let (first, last) = part.split_once('-')?;
+        Some((first.parse().ok()?, last.parse::<u64>().ok()?.checked_add(1)?))
     }
 }
 
@@ -428,6 +441,7 @@ mod tests {
                     cache-status: weir; hit; detail=disk\r\nconnection: close\r\n\r\n";
         let content_range = Some("bytes 0-4/9".to_owned());
         let head = Head { status: 206, length: Some(5), content_range, hit: true, closes: true };
+        assert_eq!(head.range(), Some((0, 5)));
         assert_eq!(Head::parse(text), Some(head));
         assert_eq!(Head::parse("nonsense"), None);
         let chunked = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";

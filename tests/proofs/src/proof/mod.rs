@@ -3,11 +3,13 @@
 mod damage;
 mod disk;
 mod failover;
+mod failover_players;
 mod faults;
 mod herd;
 mod kill;
 mod memory;
 mod overload;
+mod players;
 mod power;
 mod purge;
 mod range;
@@ -23,6 +25,10 @@ use crate::failure::Outcome;
 /// What can be proved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Proof {
+    /// ffmpeg, GStreamer, mpv, VLC, hls.js and Chromium itself each play without an error
+    Players,
+    /// The cheapest source goes bad in the middle of segments, and no player notices
+    FailoverPlayers,
     /// Everything goes wrong at once, and no response ends cleanly with a wrong byte
     Faults,
     /// A source dies at any point, and ten of ten viewers get everything
@@ -52,8 +58,16 @@ pub(crate) enum Proof {
 }
 
 impl Proof {
+    /// Every proof that has this form. The short one goes without the players of the distribution.
+    pub(crate) fn all(short: bool) -> Vec<Self> {
+        let all = Self::value_variants().iter().copied();
+        all.filter(|proof| !short || *proof != Self::Players).collect()
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Players => "players",
+            Self::FailoverPlayers => "failover-players",
             Self::Faults => "faults",
             Self::Failover => "failover",
             Self::Herd => "herd",
@@ -78,6 +92,8 @@ impl Proof {
 
     pub(crate) async fn run(self, stage: &Stage, facts: &mut Facts) -> Outcome {
         match self {
+            Self::Players => players::run(stage, facts).await,
+            Self::FailoverPlayers => failover_players::run(stage, facts).await,
             Self::Faults => faults::run(stage, facts).await,
             Self::Failover => failover::run(stage, facts).await,
             Self::Herd => herd::run(stage, facts).await,
