@@ -32,6 +32,12 @@ pub(crate) enum Proof {
     Faults,
     /// A source dies at any point of a segment, and ten of ten viewers get everything
     Failover,
+    /// A dead source is not noticed, and when all are dead nobody waits and nobody storms
+    DeadSources,
+    /// One answer in a hundred takes a second, and no viewer waits for it
+    Hedge,
+    /// A bucket that says "slow down" is given its rest, and no viewer hears of it
+    Throttle,
     /// A thousand viewers of one cold segment cost one upstream read
     Herd,
     /// Every block of the disk tier is damaged in every way, and no viewer sees it

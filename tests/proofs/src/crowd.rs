@@ -47,6 +47,19 @@ where
     Ok(crowd)
 }
 
+/// The same, where each wants the whole piece once, on a connection of its own.
+pub(crate) async fn visit(
+    address: &str,
+    pieces: impl IntoIterator<Item = Piece>,
+    pause: Duration,
+) -> Outcome<Crowd> {
+    gather(pieces, pause, |piece| {
+        let mut viewer = Viewer::new(address);
+        async move { vec![viewer.visit(&Wish::whole(&piece)).await] }
+    })
+    .await
+}
+
 impl Viewer {
     /// Asks, and notes when.
     pub(crate) async fn visit(&mut self, wish: &Wish<'_>) -> Visit {
@@ -63,6 +76,11 @@ impl Crowd {
     /// How long they waited for their first byte; the refused, for their refusal.
     pub(crate) fn waits_during(&self, time: impl RangeBounds<Instant>) -> Vec<Duration> {
         self.during(time).map(|seen| seen.first_byte.unwrap_or(seen.took)).collect()
+    }
+
+    /// How long all waited.
+    pub(crate) fn waits(&self) -> Vec<Duration> {
+        self.waits_during(..)
     }
 
     /// Whether everybody was served, and served right.

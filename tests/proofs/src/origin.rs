@@ -30,6 +30,8 @@ const PIECE: usize = 8 * 1024;
 /// What still comes from a dripping origin, and in which pieces.
 const DRIP_BYTES_PER_SECOND: u64 = 1_000;
 const DRIP_PIECE: usize = 100;
+/// The bucket of an origin that is asked like S3.
+const BUCKET: &str = "films";
 
 /// A running origin. It ends when the last handle is dropped.
 #[derive(Debug, Clone)]
@@ -37,6 +39,7 @@ pub(crate) struct Origin {
     pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
     door: Arc<tokio::sync::Mutex<Door>>,
+    is_s3: bool,
 }
 
 /// How an origin is as a whole.
@@ -101,15 +104,26 @@ impl Origin {
             sending: AtomicUsize::new(0),
         });
         let (door, address) = Door::open(&shared).await?;
-        Ok(Self { address, shared, door: Arc::new(tokio::sync::Mutex::new(door)) })
+        Ok(Self { address, shared, door: Arc::new(tokio::sync::Mutex::new(door)), is_s3: false })
+    }
+
+    /// The same, but the gateway asks it as it asks S3.
+    pub(crate) fn like_s3(self) -> Self {
+        Self { is_s3: true, ..self }
     }
 
     /// How a gateway's configuration names it, as the `n`th source: the later, the dearer.
     pub(crate) fn source(&self, n: usize) -> String {
-        let address = self.address;
-        format!(
-            "[[source]]\nid = \"origin-{n}\"\nkind = \"http\"\nurl = \"http://{address}\"\nusd_per_gb = \"{n}\"\n"
-        )
+        let Self { address, is_s3, .. } = self;
+        let kind = if *is_s3 {
+            format!(
+                "kind = \"s3\"\nbucket = \"{BUCKET}\"\nregion = \"us-east-1\"\nendpoint_url = \"http://{address}\"\n\
+                 path_style = true\naccess_key_file = \"keys/s3.id\"\nsecret_key_file = \"keys/s3.secret\""
+            )
+        } else {
+            format!("kind = \"http\"\nurl = \"http://{address}\"")
+        };
+        format!("[[source]]\nid = \"origin-{n}\"\n{kind}\nusd_per_gb = \"{n}\"\n")
     }
 
     /// From now on it follows another script; what is under way goes on.
@@ -205,7 +219,9 @@ impl Shared {
     }
 
     async fn answer(&self, socket: &mut TcpStream, head: &str) -> std::io::Result<Next> {
-        let (name, asked) = parse(head);
+        let (path, asked) = parse(head);
+        // In a bucket's path the bucket comes first.
+        let name = path.strip_prefix(BUCKET).and_then(|path| path.strip_prefix('/')).unwrap_or(path);
         let object = self.package.object(name);
         let Some((object, range)) = object.and_then(|object| {
             let total = object.len() as u64;

@@ -69,6 +69,8 @@ pub(crate) struct Seen {
     pub(crate) bytes: u64,
     /// Whether `Cache-Status` says that no source was needed to begin.
     pub(crate) hit: bool,
+    /// Whether a refusal says when to come back and, for machines, why.
+    pub(crate) advised: bool,
 }
 
 impl Seen {
@@ -81,6 +83,7 @@ impl Seen {
             mark: None,
             bytes: 0,
             hit: false,
+            advised: false,
         }
     }
 
@@ -178,7 +181,7 @@ impl Viewer {
         }
         let Some(head) = read_head(socket, &mut self.buffer).await else { return Ending::Unanswered };
         let Some(head) = Head::parse(&head) else { return Ending::Broken(format!("no head: {head:?}")) };
-        seen.hit = head.hit;
+        (seen.hit, seen.advised) = (head.hit, head.advised);
         let ending = match expected(&head, wish) {
             Ok(truth) => self.read(truth, wish, begun, seen).await,
             Err(ending) => self.skip(head.length.unwrap_or(0), ending).await,
@@ -300,6 +303,7 @@ pub(crate) struct Head {
     pub(crate) length: Option<u64>,
     content_range: Option<String>,
     hit: bool,
+    advised: bool,
     pub(crate) closes: bool,
 }
 
@@ -320,7 +324,8 @@ impl Head {
         let cache = field("cache-status").unwrap_or_default();
         let closes = field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
         let hit = cache.split(';').any(|part| part.trim() == "hit");
-        Some(Self { status, length, content_range: field("content-range"), hit, closes })
+        let advised = field("retry-after").is_some() && field("proxy-status").is_some();
+        Some(Self { status, length, content_range: field("content-range"), hit, advised, closes })
     }
 
     /// First byte and end of the part that it states.
@@ -440,10 +445,15 @@ mod tests {
         let text = "HTTP/1.1 206 Partial Content\r\ncontent-length: 5\r\nContent-Range: bytes 0-4/9\r\n\
                     cache-status: weir; hit; detail=disk\r\nconnection: close\r\n\r\n";
         let content_range = Some("bytes 0-4/9".to_owned());
-        let head = Head { status: 206, length: Some(5), content_range, hit: true, closes: true };
+        let head =
+            Head { status: 206, length: Some(5), content_range, hit: true, advised: false, closes: true };
         assert_eq!(head.range(), Some((0, 5)));
         assert_eq!(Head::parse(text), Some(head));
         assert_eq!(Head::parse("nonsense"), None);
+        let advised = |text: &str| Head::parse(text).map(|head| head.advised);
+        let refused = "HTTP/1.1 503 No\r\nRetry-After: 1\r\n";
+        assert_eq!(advised(&format!("{refused}\r\n")), Some(false));
+        assert_eq!(advised(&format!("{refused}Proxy-Status: n; error=x\r\n\r\n")), Some(true));
         let chunked = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert_eq!(Head::parse(chunked).and_then(|head| head.length), None);
     }
@@ -463,6 +473,7 @@ mod tests {
             length,
             content_range: range.map(str::to_owned),
             hit: false,
+            advised: false,
             closes: false,
         };
         let (whole, part) = (Wish::whole(&piece), Wish::part(&piece, 2, 5));

@@ -77,9 +77,14 @@ pub(super) fn status(reason: Reason) -> u16 {
     }
 }
 
-/// An error without a body.
+/// An error, with the words of S3 where it asks for patience.
 pub(super) fn refusal(status: u16) -> String {
-    format!("HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n")
+    let body = match status {
+        503 => "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>",
+        _ => "",
+    };
+    let len = body.len();
+    format!("HTTP/1.1 {status} No\r\nContent-Type: application/xml\r\nContent-Length: {len}\r\n\r\n{body}")
 }
 
 /// Path (without the slash before it and a query) and range (start and end) of a request.

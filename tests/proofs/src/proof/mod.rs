@@ -1,10 +1,12 @@
 //! The proofs, by name.
 
 mod damage;
+mod dead_sources;
 mod disk;
 mod failover;
 mod failover_players;
 mod faults;
+mod hedge;
 mod herd;
 mod kill;
 mod memory;
@@ -14,6 +16,7 @@ mod power;
 mod purge;
 mod range;
 mod restart;
+mod throttle;
 mod upgrade;
 
 use clap::ValueEnum;
@@ -33,6 +36,12 @@ pub(crate) enum Proof {
     Faults,
     /// A source dies at any point, and ten of ten viewers get everything
     Failover,
+    /// A dead source is not noticed, and when all are dead nobody waits and nobody storms
+    DeadSources,
+    /// One answer in a hundred takes a second, and no viewer waits for it
+    Hedge,
+    /// A bucket that says "slow down" is given its rest, and no viewer hears of it
+    Throttle,
     /// A thousand viewers of one cold segment cost one upstream read
     Herd,
     /// Every block of the disk tier is damaged in every way, and no viewer sees it
@@ -70,6 +79,9 @@ impl Proof {
             Self::FailoverPlayers => "failover-players",
             Self::Faults => "faults",
             Self::Failover => "failover",
+            Self::DeadSources => "dead-sources",
+            Self::Hedge => "hedge",
+            Self::Throttle => "throttle",
             Self::Herd => "herd",
             Self::Damage => "damage",
             Self::Kill => "kill",
@@ -96,6 +108,9 @@ impl Proof {
             Self::FailoverPlayers => failover_players::run(stage, facts).await,
             Self::Faults => faults::run(stage, facts).await,
             Self::Failover => failover::run(stage, facts).await,
+            Self::DeadSources => dead_sources::run(stage, facts).await,
+            Self::Hedge => hedge::run(stage, facts).await,
+            Self::Throttle => throttle::run(stage, facts).await,
             Self::Herd => herd::run(stage, facts).await,
             Self::Damage => damage::run(stage, facts).await,
             Self::Kill => kill::run(stage, facts).await,
