@@ -10,7 +10,7 @@ pub(crate) mod origin;
 pub(crate) mod package;
 pub(crate) mod world;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::clock::{Stopwatch, nap};
@@ -96,9 +96,14 @@ pub(crate) fn build() -> Outcome {
     call.args(["-p", "gateway", "-p", "control-plane", "-p", "cli"]).run()
 }
 
+/// Where the test suite's film lies, for the proofs that come after.
+pub(crate) fn short_proof_home() -> PathBuf {
+    root().join("target/proof")
+}
+
 /// The short form for the test suite: twenty seconds of film, every check, on free ports.
 pub(crate) fn short_proof() -> Outcome {
-    let home = root().join("target/proof");
+    let home = short_proof_home();
     empty(&home)?;
     check::run(prepare(&home, SourceKind::Directory, Ports::from_base(0), Some(20))?).map(drop)
 }

@@ -1,10 +1,11 @@
 //! `cargo xtask prove NAME`: claims that take longer or need more than the test suite has.
 //!
-//! Two proofs need the real film and the whole house, and live here. The others are the program `proofs`
-//! (`tests/proofs`): the real gateway between scripted origins and viewers that check every byte. All print one
-//! line for each fact. The folder `target/proof/<name>` stays for whoever wants to look.
+//! One proof needs the whole house, and lives here. The others are the program `proofs` (`tests/proofs`): the real
+//! gateway between scripted origins and viewers that check every byte; for those with real players a real film is
+//! taken in here first. All print one line for each fact. The folder `target/proof/<name>` stays for whoever wants
+//! to look.
 
-mod players;
+mod cinema;
 mod sources;
 
 use std::path::PathBuf;
@@ -21,14 +22,22 @@ use crate::term;
 /// What can be proved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Proof {
-    /// ffmpeg, GStreamer, mpv and hls.js in Chromium each play without an error
+    /// ffmpeg, GStreamer, mpv, VLC, hls.js and Chromium itself each play without an error
     Players,
+    /// The cheapest source goes bad in the middle of segments, and no player notices
+    FailoverPlayers,
     /// The same film from a directory, an S3-compatible server and an HTTP origin is the same to the byte
     Sources,
     /// Everything goes wrong at once, and no response ends cleanly with a wrong byte
     Faults,
     /// A source dies at any point of a segment, and ten of ten viewers get everything
     Failover,
+    /// A dead source is not noticed, and when all are dead nobody waits and nobody storms
+    DeadSources,
+    /// One answer in a hundred takes a second, and no viewer waits for it
+    Hedge,
+    /// A bucket that says "slow down" is given its rest, and no viewer hears of it
+    Throttle,
     /// A thousand viewers of one cold segment cost one upstream read
     Herd,
     /// Every block of the disk tier is damaged in every way, and no viewer sees it
@@ -72,7 +81,7 @@ pub(crate) struct Options {
 /// # Errors
 /// The first one that fails.
 pub(crate) fn run(options: &Options) -> Outcome {
-    let film = |proof: &Proof| matches!(proof, Proof::Players | Proof::Sources);
+    let film = |proof: &Proof| matches!(proof, Proof::Players | Proof::FailoverPlayers | Proof::Sources);
     if options.proofs.iter().any(film) {
         setup::run(&[Tool::Media, Tool::Film, Tool::HlsJs])?;
         demo::build()?;
@@ -80,14 +89,14 @@ pub(crate) fn run(options: &Options) -> Outcome {
     if options.proofs.iter().any(|proof| matches!(proof, Proof::Power | Proof::Disk)) {
         setup::install_system_packages(&setup::VOLUMES)?;
     }
-    if !options.proofs.iter().all(film) {
+    if options.proofs.iter().any(|proof| *proof != Proof::Sources) {
         build()?;
     }
     for proof in &options.proofs {
         match proof {
-            Proof::Players => players::run()?,
+            Proof::Players | Proof::FailoverPlayers => cinema::run(*proof, options)?,
             Proof::Sources => sources::run()?,
-            other => on_the_gateway(*other, options)?,
+            other => call(*other, options)?.run()?,
         }
     }
     Ok(())
@@ -99,7 +108,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
 /// At least one fact is bad.
 pub(crate) fn short() -> Outcome {
     build()?;
-    program()?.args(["--all", "--short"]).run()
+    cinema::with_the_suites_film(program()?.args(["--all", "--short"])).run()
 }
 
 fn build() -> Outcome {
@@ -107,10 +116,11 @@ fn build() -> Outcome {
     Call::new("cargo").args(["build", "--locked", "--bins", "-p", "gateway", "-p", "proofs"]).run()
 }
 
-fn on_the_gateway(proof: Proof, options: &Options) -> Outcome {
+/// `proofs` with one proof.
+fn call(proof: Proof, options: &Options) -> Outcome<Call> {
     let name = proof.to_possible_value().ok_or_else(|| Failure::new("a proof without a name"))?;
     let call = program()?.args([name.get_name(), "--seed", &options.seed.to_string()]);
-    if options.short { call.arg("--short").run() } else { call.run() }
+    Ok(if options.short { call.arg("--short") } else { call })
 }
 
 fn program() -> Outcome<Call> {

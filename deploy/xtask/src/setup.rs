@@ -27,12 +27,12 @@ pub(crate) enum Tool {
     S3,
     /// The player of the watch page: 32 MB unpacked, one file kept.
     HlsJs,
-    /// What drives the browser in `prove players`.
+    /// What drives the browser in the proofs with players.
     Browser,
 }
 
 impl Tool {
-    /// Everything but what only `prove players` needs.
+    /// Everything but what only the proofs with players need.
     pub(crate) const ALL: [Self; 4] = [Self::Media, Self::Film, Self::S3, Self::HlsJs];
 
     fn name(self) -> &'static str {

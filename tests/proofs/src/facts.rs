@@ -52,9 +52,14 @@ pub(crate) fn ms(time: Duration) -> String {
 
 /// The largest value that `percent` of all are not above. Zero of none.
 pub(crate) fn percentile<T: Copy + Ord + Default>(values: &[T], percent: u32) -> T {
+    per_mille(values, percent * 10)
+}
+
+/// The same by thousandths.
+pub(crate) fn per_mille<T: Copy + Ord + Default>(values: &[T], thousandths: u32) -> T {
     let mut sorted = values.to_vec();
     sorted.sort_unstable();
-    let rank = (sorted.len() * percent as usize).div_ceil(100).saturating_sub(1);
+    let rank = (sorted.len() * thousandths as usize).div_ceil(1_000).saturating_sub(1);
     sorted.get(rank).copied().unwrap_or_default()
 }
 
@@ -74,6 +79,7 @@ mod tests {
         for (percent, expected) in [(1, 1), (50, 50), (99, 99), (100, 100)] {
             assert_eq!(percentile(&hundred, percent), expected);
         }
+        assert_eq!((per_mille(&hundred, 999), per_mille(&hundred, 990)), (100, 99));
         assert_eq!((percentile(&[7], 50), percentile(&[1, 2], 50), percentile::<u32>(&[], 50)), (7, 1, 0));
     }
 }

@@ -80,7 +80,8 @@ pub(crate) struct Node {
     program: PathBuf,
     home: PathBuf,
     setup: Setup,
-    origins: Vec<String>,
+    /// The tables of the sources, in the order of their prices.
+    sources: Vec<String>,
     running: Option<Process>,
     /// Addresses as `host:port`; the same after each restart.
     pub(crate) viewer: String,
@@ -96,12 +97,17 @@ impl Node {
         origins: &[&Origin],
         setup: Setup,
     ) -> Outcome<Self> {
-        film.write_keys(&home.join("data/keys"))?;
+        let keys = home.join("data/keys");
+        film.write_keys(&keys)?;
+        // Origins that are asked like S3 look at no signature.
+        for name in ["s3.id", "s3.secret"] {
+            fs::write(keys.join(name), "proof\n").doing(name)?;
+        }
         let mut node = Self {
             program: program.to_owned(),
             home: home.to_owned(),
             setup,
-            origins: origins.iter().map(|origin| origin.address.to_string()).collect(),
+            sources: origins.iter().enumerate().map(|(n, origin)| origin.source(n)).collect(),
             running: None,
             viewer: "127.0.0.1:0".into(),
             admin: "127.0.0.1:0".into(),
@@ -202,13 +208,14 @@ path = \"{}\"
                 folder.display()
             );
         }
-        for (n, origin) in self.origins.iter().enumerate() {
-            let _ = write!(
-                text,
-                "[[source]]\nkind = \"http\"\nid = \"origin-{n}\"\nurl = \"http://{origin}\"\nusd_per_gb = \"{n}\"\n"
-            );
-        }
+        text.extend(self.sources.iter().map(String::as_str));
         text
+    }
+
+    /// The configuration that the program makes of ours: with every default that it knows.
+    pub(crate) async fn effective_config(&self) -> Outcome<String> {
+        let (program, config) = (self.program.display().to_string(), self.config().display().to_string());
+        run(&program, &["--config", &config, "--print-config"]).await
     }
 
     /// Ends it without a warning (SIGKILL).

@@ -8,14 +8,18 @@
 //! `cargo xtask prove` builds the gateway and runs this program.
 
 mod clock;
+mod crowd;
 mod facts;
 mod failure;
 mod film;
 mod gateway;
 mod origin;
+mod pane;
+mod players;
 mod proof;
 #[cfg(test)]
 mod tests;
+mod trouble;
 mod viewer;
 mod volume;
 mod wreck;
@@ -24,11 +28,13 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use tokio::time::Instant;
 
 use crate::facts::{Facts, complain, say};
 use crate::failure::{Context, Failure, Outcome};
+use crate::film::Film;
+use crate::players::Cinema;
 use crate::proof::Proof;
 
 /// Connections of ten thousand viewers, and some.
@@ -55,6 +61,22 @@ struct Arguments {
     /// Where each proof gets a folder
     #[arg(long)]
     home: PathBuf,
+    #[command(flatten)]
+    cinema: CinemaArguments,
+}
+
+/// For proofs with real players: `cargo xtask prove` provides all of it.
+#[derive(Debug, Clone, clap::Args)]
+struct CinemaArguments {
+    /// The data folder of a control plane that has published one film
+    #[arg(long, requires = "tools")]
+    film: Option<PathBuf>,
+    /// The folder of the pinned tools
+    #[arg(long)]
+    tools: Option<PathBuf>,
+    /// The page that plays the URL behind its #
+    #[arg(long)]
+    page: Option<String>,
 }
 
 /// What a proof works with.
@@ -65,9 +87,18 @@ pub(crate) struct Stage {
     pub(crate) home: PathBuf,
     pub(crate) short: bool,
     pub(crate) seed: u64,
+    cinema: CinemaArguments,
 }
 
 impl Stage {
+    /// What it takes to let real players play.
+    pub(crate) fn cinema(&self) -> Outcome<Cinema> {
+        let CinemaArguments { film, tools, page } = self.cinema.clone();
+        let (film, tools) = (film.doing("--film")?, tools.doing("--tools")?);
+        let film = Film::published(&film)?;
+        Ok(Cinema { film, tools: tools.canonicalize().doing(tools.display())?, page })
+    }
+
     /// The figure for this form of the proof.
     pub(crate) fn pick<T>(&self, short: T, long: T) -> T {
         if self.short { short } else { long }
@@ -77,7 +108,7 @@ impl Stage {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let proofs = if arguments.all { Proof::value_variants().to_vec() } else { arguments.proofs.clone() };
+    let proofs = if arguments.all { Proof::all(arguments.short) } else { arguments.proofs.clone() };
     let mut failed = Vec::new();
     for proof in proofs {
         if let Err(failure) = perform(proof, &arguments).await {
@@ -104,7 +135,8 @@ async fn perform(proof: Proof, arguments: &Arguments) -> Outcome {
     fs::create_dir_all(&home).doing(home.display())?;
     let home = home.canonicalize().doing(home.display())?;
     let gateway = arguments.gateway.canonicalize().doing(arguments.gateway.display())?;
-    let stage = Stage { gateway, home, short: arguments.short, seed: arguments.seed };
+    let Arguments { short, seed, cinema, .. } = arguments;
+    let stage = Stage { gateway, home, short: *short, seed: *seed, cinema: cinema.clone() };
     let (begun, mut facts) = (Instant::now(), Facts::default());
     proof.run(&stage, &mut facts).await?;
     facts.note("took", format_args!("{:.1} s", begun.elapsed().as_secs_f64()));

@@ -1,49 +1,58 @@
 //! An origin on a real socket that follows a [`Script`] of testkit: the same faults as in virtual time, now as
-//! what a TCP connection can do.
+//! what a TCP connection can do. Scripts decide about single answers; its [`State`] is about the whole machine.
+
+mod answer;
+mod door;
+mod socket;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use media::ByteRange;
-use socket2::SockRef;
 use sourcing::Reason;
-use testkit::{Behaviour, Chance, Fault, Package, Question, Script, Version};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use testkit::{Behaviour, Chance, Fault, Package, Question, Script};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::failure::{Context, Outcome};
+use self::answer::{Plan, Then, parse, refusal, status};
+use self::door::Door;
+use self::socket::{all_is_read, hang, read_head, reset, think};
+use crate::failure::Outcome;
 
 /// A slow origin writes so many bytes, then waits.
 const PIECE: usize = 8 * 1024;
 /// What still comes from a dripping origin, and in which pieces.
 const DRIP_BYTES_PER_SECOND: u64 = 1_000;
 const DRIP_PIECE: usize = 100;
-/// Longest head of a request.
-const MAX_HEAD: usize = 16 * 1024;
-/// How long the other side may take to read what it was sent, before a reset would take it back.
-const BEFORE_RESET: Duration = Duration::from_secs(1);
+/// The bucket of an origin that is asked like S3.
+const BUCKET: &str = "films";
 
 /// A running origin. It ends when the last handle is dropped.
 #[derive(Debug, Clone)]
 pub(crate) struct Origin {
     pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
-    _listening: Arc<Listening>,
+    door: Arc<tokio::sync::Mutex<Door>>,
+    is_s3: bool,
 }
 
-#[derive(Debug)]
-struct Listening(JoinHandle<()>);
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+/// How an origin is as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It answers as its script says.
+    Up,
+    /// Its program was killed: the port is closed, and every connection was reset.
+    Killed,
+    /// It takes connections and questions, and never says a word; bodies under way fall silent.
+    Silent,
+    /// As behind a cable that was cut: bodies under way fall silent, and new connections do not even come about.
+    Vanished,
 }
 
 /// One request that was answered with a body, or with a fault.
@@ -51,6 +60,7 @@ impl Drop for Listening {
 pub(crate) struct Asked {
     pub(crate) object: String,
     pub(crate) range: ByteRange,
+    pub(crate) at: Instant,
     /// Body bytes written so far.
     pub(crate) sent: u64,
 }
@@ -59,9 +69,12 @@ struct Shared {
     package: Arc<Package>,
     chance: Chance,
     begun: Instant,
+    state: watch::Sender<State>,
     script: Mutex<Script>,
     asked: Mutex<Record>,
     given: AtomicU64,
+    /// Bodies under way.
+    sending: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -80,25 +93,37 @@ impl std::fmt::Debug for Shared {
 impl Origin {
     /// Serves a package on a free port.
     pub(crate) async fn start(id: &str, seed: u64, package: &Arc<Package>, script: Script) -> Outcome<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.doing("the origin's port")?;
-        let address = listener.local_addr().doing("the origin's port")?;
         let shared = Arc::new(Shared {
             package: Arc::clone(package),
             chance: Chance::new(seed).for_("origin").for_(id),
             begun: Instant::now(),
+            state: watch::Sender::new(State::Up),
             script: Mutex::new(script),
             asked: Mutex::default(),
             given: AtomicU64::new(0),
+            sending: AtomicUsize::new(0),
         });
-        let serving = Arc::clone(&shared);
-        let listening = tokio::spawn(async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                let shared = Arc::clone(&serving);
-                // A connection that breaks ends itself and nothing else.
-                tokio::spawn(async move { shared.serve(socket).await });
-            }
-        });
-        Ok(Self { address, shared, _listening: Arc::new(Listening(listening)) })
+        let (door, address) = Door::open(&shared).await?;
+        Ok(Self { address, shared, door: Arc::new(tokio::sync::Mutex::new(door)), is_s3: false })
+    }
+
+    /// The same, but the gateway asks it as it asks S3.
+    pub(crate) fn like_s3(self) -> Self {
+        Self { is_s3: true, ..self }
+    }
+
+    /// How a gateway's configuration names it, as the `n`th source: the later, the dearer.
+    pub(crate) fn source(&self, n: usize) -> String {
+        let Self { address, is_s3, .. } = self;
+        let kind = if *is_s3 {
+            format!(
+                "kind = \"s3\"\nbucket = \"{BUCKET}\"\nregion = \"us-east-1\"\nendpoint_url = \"http://{address}\"\n\
+                 path_style = true\naccess_key_file = \"keys/s3.id\"\nsecret_key_file = \"keys/s3.secret\""
+            )
+        } else {
+            format!("kind = \"http\"\nurl = \"http://{address}\"")
+        };
+        format!("[[source]]\nid = \"origin-{n}\"\n{kind}\nusd_per_gb = \"{n}\"\n")
     }
 
     /// From now on it follows another script; what is under way goes on.
@@ -106,14 +131,38 @@ impl Origin {
         *lock(&self.shared.script) = script;
     }
 
+    /// From now on it is like this, what is under way included. Returns when it is.
+    pub(crate) async fn turn(&self, state: State) -> Outcome {
+        let mut door = self.door.lock().await;
+        self.shared.state.send_replace(state);
+        match state {
+            State::Up | State::Silent => door.accept(&self.shared).await,
+            State::Killed => {
+                door.close().await;
+                Ok(())
+            }
+            State::Vanished => door.block().await,
+        }
+    }
+
     /// Body bytes written so far.
     pub(crate) fn given(&self) -> u64 {
         self.shared.given.load(Ordering::Relaxed)
     }
 
+    /// Bodies it is in the middle of.
+    pub(crate) fn sending(&self) -> usize {
+        self.shared.sending.load(Ordering::Relaxed)
+    }
+
     /// How many requests it had so far.
     pub(crate) fn count(&self) -> usize {
         lock(&self.shared.asked).requests.len()
+    }
+
+    /// When each request came.
+    pub(crate) fn moments(&self) -> Vec<Instant> {
+        lock(&self.shared.asked).requests.iter().map(|asked| asked.at).collect()
     }
 
     /// The requests that touch these bytes of an object.
@@ -139,20 +188,40 @@ enum Next {
 
 impl Shared {
     async fn serve(self: Arc<Self>, mut socket: TcpStream) {
+        // A head and a body that are written apart must not wait for each other. Without it they come late, no more.
+        let _ = socket.set_nodelay(true);
+        let mut state = self.state.subscribe();
+        let killed = async { drop(state.wait_for(|state| *state == State::Killed).await) };
+        let end = tokio::select! {
+            biased;
+            () = killed => Next::Reset,
+            end = self.talk(&mut socket) => end,
+        };
+        if matches!(end, Next::Reset) {
+            reset(&socket);
+        }
+    }
+
+    async fn talk(&self, socket: &mut TcpStream) -> Next {
         let mut buffer = BytesMut::new();
         loop {
-            let Ok(Some(head)) = read_head(&mut socket, &mut buffer).await else { return };
-            match self.answer(&mut socket, &head).await {
+            let Ok(Some(head)) = read_head(socket, &mut buffer).await else { return Next::Close };
+            match self.answer(socket, &head).await {
                 Ok(Next::Request) => {}
-                Ok(Next::Reset) => return reset(&socket),
-                Ok(Next::Close) | Err(_) => return,
+                Ok(end) => return end,
+                Err(_) => return Next::Close,
             }
         }
     }
 
+    fn is_silent(&self) -> bool {
+        matches!(*self.state.borrow(), State::Silent | State::Vanished)
+    }
+
     async fn answer(&self, socket: &mut TcpStream, head: &str) -> std::io::Result<Next> {
-        let (target, asked) = parse(head);
-        let name = target.trim_start_matches('/');
+        let (path, asked) = parse(head);
+        // In a bucket's path the bucket comes first.
+        let name = path.strip_prefix(BUCKET).and_then(|path| path.strip_prefix('/')).unwrap_or(path);
         let object = self.package.object(name);
         let Some((object, range)) = object.and_then(|object| {
             let total = object.len() as u64;
@@ -164,14 +233,20 @@ impl Shared {
         let question = Question { object: name.to_owned(), range, at: self.begun.elapsed() };
         let (place, chance) = self.note(&question);
         let behaviour = lock(&self.script).answer(&question, chance);
-        sleep(behaviour.latency).await;
+        if self.is_silent() || behaviour.fault == Some(Fault::Hang) {
+            return hang(socket).await.map(|()| Next::Close);
+        }
+        if !think(socket, behaviour.latency).await {
+            return Ok(Next::Close);
+        }
         match behaviour.fault {
-            Some(Fault::Hang) => hang(socket).await,
             Some(Fault::Refuse(Reason::Unavailable | Reason::Cut)) => Ok(Next::Reset),
             Some(Fault::Refuse(reason)) => refuse(socket, status(reason)).await,
             fault => {
                 let plan = Plan::new(&object, range, asked.is_some(), fault);
                 socket.write_all(plan.head.as_bytes()).await?;
+                self.sending.fetch_add(1, Ordering::Relaxed);
+                let _under_way = Leave(&self.sending);
                 self.send(socket, place, plan, behaviour).await
             }
         }
@@ -181,7 +256,7 @@ impl Shared {
     fn note(&self, question: &Question) -> (usize, Chance) {
         let mut record = lock(&self.asked);
         let (object, range) = (question.object.clone(), question.range);
-        record.requests.push(Asked { object: object.clone(), range, sent: 0 });
+        record.requests.push(Asked { object: object.clone(), range, at: Instant::now(), sent: 0 });
         let place = record.requests.len() - 1;
         let repeat = record.repeats.entry((object, range.start())).or_default();
         *repeat += 1;
@@ -210,6 +285,9 @@ impl Shared {
                 let micros = (sent as u64 + piece.len() as u64).saturating_mul(1_000_000) / behaviour.rate;
                 sleep_until(begun + Duration::from_micros(micros)).await;
             }
+            if self.is_silent() {
+                return hang(socket).await.map(|()| Next::Close);
+            }
             socket.write_all(&piece).await?;
             sent += piece.len();
             self.given.fetch_add(piece.len() as u64, Ordering::Relaxed);
@@ -224,189 +302,21 @@ impl Shared {
                 all_is_read(socket).await;
                 Ok(Next::Reset)
             }
-            Then::Silence => hang(socket).await,
+            Then::Silence => hang(socket).await.map(|()| Next::Close),
         }
     }
 }
 
-/// What goes over the wire for one request.
-struct Plan {
-    head: String,
-    body: Bytes,
-    drips_after: Option<usize>,
-    then: Then,
-}
+/// Counts one less when it is dropped.
+struct Leave<'a>(&'a AtomicUsize);
 
-enum Then {
-    Next,
-    Cut,
-    Reset,
-    Silence,
-}
-
-impl Plan {
-    fn new(object: &Bytes, range: ByteRange, ranged: bool, fault: Option<Fault>) -> Self {
-        let body = object.slice(range.start() as usize..range.end() as usize);
-        let longer = fault == Some(Fault::Version(Version::Length));
-        let total = object.len() as u64 + u64::from(longer);
-        let len = range.len() + u64::from(longer && !ranged);
-        let tag = if matches!(fault, Some(Fault::Version(_))) { "\"second\"" } else { "\"first\"" };
-        let first = if ranged {
-            format!(
-                "206 Partial Content\r\nContent-Range: bytes {}-{}/{total}",
-                range.start(),
-                range.end() - 1
-            )
-        } else {
-            "200 OK".to_owned()
-        };
-        let head = format!("HTTP/1.1 {first}\r\nContent-Length: {len}\r\nETag: {tag}\r\n\r\n");
-        let until = |at: u64| body.slice(..body.len().min(at as usize));
-        let (body, drips_after, then) = match fault {
-            Some(Fault::Cut(at)) => (until(at), None, Then::Cut),
-            Some(Fault::Reset(at)) => (until(at), None, Then::Reset),
-            Some(Fault::Stall(at)) => (until(at), None, Then::Silence),
-            Some(Fault::Drip(at)) => (body, Some(at as usize), Then::Next),
-            Some(Fault::Flip(at)) => (flipped(&body, at), None, Then::Next),
-            Some(Fault::Version(Version::Bytes)) => {
-                (body.iter().map(|byte| !byte).collect(), None, Then::Next)
-            }
-            Some(Fault::Version(Version::Length)) if !ranged => {
-                ([&body[..], b"x"].concat().into(), None, Then::Next)
-            }
-            _ => (body, None, Then::Next),
-        };
-        Self { head, body, drips_after, then }
-    }
-}
-
-fn flipped(body: &Bytes, at: u64) -> Bytes {
-    let mut body = BytesMut::from(&body[..]);
-    if let Some(byte) = body.get_mut(at as usize) {
-        *byte ^= 0x10;
-    }
-    body.freeze()
-}
-
-/// The status that a gateway reads as this reason.
-fn status(reason: Reason) -> u16 {
-    match reason {
-        Reason::NotFound => 404,
-        Reason::Refused => 403,
-        Reason::Throttled => 503,
-        Reason::Timeout => 504,
-        Reason::Changed => 416,
-        Reason::Unavailable | Reason::Cut | Reason::Corrupt | Reason::Unsupported => 500,
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 async fn refuse(socket: &mut TcpStream, status: u16) -> std::io::Result<Next> {
-    socket.write_all(format!("HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n").as_bytes()).await?;
+    socket.write_all(refusal(status).as_bytes()).await?;
     Ok(Next::Request)
-}
-
-/// Says nothing until the other side has had enough.
-async fn hang(socket: &mut TcpStream) -> std::io::Result<Next> {
-    while socket.read(&mut [0; 256]).await? > 0 {}
-    Ok(Next::Close)
-}
-
-/// Waits until the other side has read everything, as far as the kernel knows: only then is it known how much of
-/// a body had arrived when its connection was reset.
-async fn all_is_read(socket: &TcpStream) {
-    let (Ok(local), Ok(remote)) = (socket.local_addr(), socket.peer_addr()) else { return };
-    let end = Instant::now() + BEFORE_RESET;
-    while Instant::now() < end {
-        let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
-        if on_the_way(&table, local, remote) == 0 {
-            return;
-        }
-        sleep(Duration::from_millis(1)).await;
-    }
-}
-
-/// Bytes that one end has not had acknowledged, and those that the other end has not read.
-fn on_the_way(table: &str, local: SocketAddr, remote: SocketAddr) -> u64 {
-    let queues = |from: SocketAddr, to: SocketAddr| {
-        let line = table.lines().find(|line| {
-            let ends: Vec<&str> = line.split_whitespace().skip(1).take(2).collect();
-            let port = |end: &str, of: SocketAddr| end.ends_with(&format!(":{:04X}", of.port()));
-            matches!(ends[..], [one, other] if port(one, from) && port(other, to))
-        })?;
-        let (sent, read) = line.split_whitespace().nth(4)?.split_once(':')?;
-        Some((u64::from_str_radix(sent, 16).ok()?, u64::from_str_radix(read, 16).ok()?))
-    };
-    queues(local, remote).map_or(0, |(sent, _)| sent) + queues(remote, local).map_or(0, |(_, unread)| unread)
-}
-
-fn reset(socket: &TcpStream) {
-    // Whether or not it worked, the socket is closed next.
-    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
-}
-
-/// A request's head, or `None` at the end of the connection.
-async fn read_head(socket: &mut TcpStream, buffer: &mut BytesMut) -> std::io::Result<Option<String>> {
-    loop {
-        if let Some(end) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
-            let head = buffer.split_to(end + 4);
-            return Ok(Some(String::from_utf8_lossy(&head).into_owned()));
-        }
-        if buffer.len() > MAX_HEAD || socket.read_buf(buffer).await? == 0 {
-            return Ok(None);
-        }
-    }
-}
-
-/// Target and range (start and end) of a request.
-fn parse(head: &str) -> (&str, Option<(u64, u64)>) {
-    let target = head.split(' ').nth(1).unwrap_or_default();
-    let fields = head.lines().skip(1).filter_map(|line| line.split_once(':'));
-    let range = fields.into_iter().find(|(name, _)| name.eq_ignore_ascii_case("range"));
-    let range = range.and_then(|(_, value)| {
-        let (first, last) = value.trim().strip_prefix("bytes=")?.split_once('-')?;
-        Some((first.parse().ok()?, last.parse::<u64>().ok()?.checked_add(1)?))
-    });
-    (target, range)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn requests_are_read() {
-        for (head, expected) in [
-            ("GET /a/b HTTP/1.1\r\nHost: x\r\n\r\n", ("/a/b", None)),
-            ("GET /a HTTP/1.1\r\nrange: bytes=5-9\r\n\r\n", ("/a", Some((5, 10)))),
-            ("GET /a HTTP/1.1\r\nRange: bytes=-9\r\n\r\n", ("/a", None)),
-        ] {
-            assert_eq!(parse(head), expected);
-        }
-    }
-
-    #[test]
-    fn bytes_on_the_way_are_counted_at_both_ends() {
-        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when\n\
-                       0: 0100007F:1F90 0100007F:C350 01 00000010:00000000 00:00000000\n\
-                       1: 0100007F:C350 0100007F:1F90 01 00000003:00000020 00:00000000\n";
-        let [one, other, third] = [8080, 50_000, 9].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
-        assert_eq!((on_the_way(table, one, other), on_the_way(table, one, third)), (0x30, 0));
-    }
-
-    #[test]
-    fn each_fault_changes_what_it_says() {
-        let object = Bytes::from_static(b"0123456789");
-        let range = ByteRange::new(2, 8).expect("a range");
-        let plan = |fault| Plan::new(&object, range, true, fault);
-        assert_eq!(&plan(None).body[..], b"234567");
-        assert!(plan(None).head.contains("bytes 2-7/10\r\nContent-Length: 6\r\n"));
-        assert_eq!(&plan(Some(Fault::Cut(2))).body[..], b"23");
-        assert_eq!(&plan(Some(Fault::Flip(1))).body[..], b"2#4567");
-        assert!(plan(Some(Fault::Version(Version::Length))).head.contains("bytes 2-7/11"));
-        assert!(plan(Some(Fault::Version(Version::Tag))).head.contains("\"second\""));
-        assert_ne!(&plan(Some(Fault::Version(Version::Bytes))).body[..], b"234567");
-        let longer = Plan::new(&object, range, false, Some(Fault::Version(Version::Length)));
-        assert_eq!(longer.body.len(), 7);
-        assert!(longer.head.contains("Content-Length: 7"));
-    }
 }

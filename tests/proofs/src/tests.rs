@@ -1,10 +1,15 @@
 //! The instruments themselves: a viewer straight at an origin sees each fault for what it is.
 
+use std::time::Duration;
+
 use sourcing::Reason;
 use testkit::{Behaviour, Fault, Script, Version};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
+use crate::clock::until;
 use crate::film::{Film, Piece};
-use crate::origin::Origin;
+use crate::origin::{Origin, State};
 use crate::viewer::{Ending, Viewer, Wish};
 
 /// A whole object of the package, as an origin offers it.
@@ -57,4 +62,42 @@ async fn an_origin_counts_what_it_gave() {
         origin.asked(&piece.object, 12, 1).iter().map(|asked| asked.sent).collect::<Vec<_>>(),
         [20, piece.len()]
     );
+}
+
+#[tokio::test]
+async fn an_origin_goes_away_in_each_way_and_comes_back() {
+    let film = Film::of_segments(1, vec![100_000]).expect("a film");
+    let script = Script::new(|_, _| Behaviour { rate: 2_000_000, ..Behaviour::default() });
+    let origin = Origin::start("origin", 1, &film.package, script).await.expect("a port");
+    let piece = object(&film);
+    let address = origin.address.to_string();
+    for state in [State::Killed, State::Silent, State::Vanished] {
+        // It goes while a body is under way.
+        let (address_of_one, piece_of_one) = (address.clone(), piece.clone());
+        let mut one =
+            tokio::spawn(async move { Viewer::new(&address_of_one).ask(&Wish::whole(&piece_of_one)).await });
+        let under_way = async || (origin.sending() == 1).then_some(());
+        until("a body is under way", Duration::from_secs(5), under_way).await.expect("under way");
+        origin.turn(state).await.expect("turned");
+        let silent = timeout(Duration::from_millis(300), &mut one).await;
+        match state {
+            State::Killed => {
+                let seen = silent.expect("no silence").expect("seen");
+                assert!(matches!(seen.ending, Ending::Broken(_)), "{:?}", seen.ending);
+            }
+            _ => assert!(silent.is_err(), "{state:?} says nothing"),
+        }
+        one.abort();
+        let connect = timeout(Duration::from_millis(300), TcpStream::connect(&address)).await;
+        let connected = connect.map(|socket| socket.is_ok()).ok();
+        let expected = match state {
+            State::Killed => Some(false),
+            State::Vanished => None,
+            State::Silent | State::Up => Some(true),
+        };
+        assert_eq!(connected, expected, "{state:?}");
+        origin.turn(State::Up).await.expect("turned");
+        let seen = Viewer::new(&address).ask(&Wish::whole(&piece)).await;
+        assert_eq!(seen.ending, Ending::Right, "after {state:?}");
+    }
 }

@@ -69,9 +69,24 @@ pub(crate) struct Seen {
     pub(crate) bytes: u64,
     /// Whether `Cache-Status` says that no source was needed to begin.
     pub(crate) hit: bool,
+    /// Whether a refusal says when to come back and, for machines, why.
+    pub(crate) advised: bool,
 }
 
 impl Seen {
+    /// Before anything has happened.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            ending: Ending::Unanswered,
+            first_byte: None,
+            took: Duration::ZERO,
+            mark: None,
+            bytes: 0,
+            hit: false,
+            advised: false,
+        }
+    }
+
     pub(crate) fn is_right(&self) -> bool {
         self.ending == Ending::Right
     }
@@ -129,14 +144,7 @@ impl Viewer {
     /// Asks, reads to the end or until it leaves, and compares every byte.
     pub(crate) async fn ask(&mut self, wish: &Wish<'_>) -> Seen {
         let begun = Instant::now();
-        let mut seen = Seen {
-            ending: Ending::Unanswered,
-            first_byte: None,
-            took: Duration::ZERO,
-            mark: None,
-            bytes: 0,
-            hit: false,
-        };
+        let mut seen = Seen::nothing();
         let used_before = self.socket.is_some();
         seen.ending = self.exchange(wish, begun, &mut seen).await;
         if used_before && seen.ending == Ending::Unanswered {
@@ -173,7 +181,7 @@ impl Viewer {
         }
         let Some(head) = read_head(socket, &mut self.buffer).await else { return Ending::Unanswered };
         let Some(head) = Head::parse(&head) else { return Ending::Broken(format!("no head: {head:?}")) };
-        seen.hit = head.hit;
+        (seen.hit, seen.advised) = (head.hit, head.advised);
         let ending = match expected(&head, wish) {
             Ok(truth) => self.read(truth, wish, begun, seen).await,
             Err(ending) => self.skip(head.length.unwrap_or(0), ending).await,
@@ -255,7 +263,7 @@ fn request(wish: &Wish<'_>) -> String {
 }
 
 /// The bytes that an answer with this head must have.
-fn expected<'a>(head: &Head, wish: &Wish<'a>) -> Result<&'a [u8], Ending> {
+pub(crate) fn expected<'a>(head: &Head, wish: &Wish<'a>) -> Result<&'a [u8], Ending> {
     let truth = &wish.piece.bytes[..];
     let (start, end) = match (head.status, wish.range) {
         (200, None) => (0, wish.piece.len()),
@@ -275,7 +283,8 @@ fn expected<'a>(head: &Head, wish: &Wish<'a>) -> Result<&'a [u8], Ending> {
     Ok(&truth[start as usize..end as usize])
 }
 
-async fn read_head(socket: &mut TcpStream, buffer: &mut BytesMut) -> Option<String> {
+/// The next head, as text; `None` at the end of the connection.
+pub(crate) async fn read_head(socket: &mut TcpStream, buffer: &mut BytesMut) -> Option<String> {
     loop {
         if let Some(end) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
             return String::from_utf8(buffer.split_to(end + 4).to_vec()).ok();
@@ -289,16 +298,17 @@ async fn read_head(socket: &mut TcpStream, buffer: &mut BytesMut) -> Option<Stri
 
 /// What a viewer looks at in a head.
 #[derive(Debug, PartialEq, Eq)]
-struct Head {
-    status: u16,
-    length: Option<u64>,
+pub(crate) struct Head {
+    pub(crate) status: u16,
+    pub(crate) length: Option<u64>,
     content_range: Option<String>,
     hit: bool,
-    closes: bool,
+    advised: bool,
+    pub(crate) closes: bool,
 }
 
 impl Head {
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let status = text.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
         let field = |name: &str| {
             let fields = text.lines().skip(1).filter_map(|line| line.split_once(':'));
@@ -314,7 +324,15 @@ impl Head {
         let cache = field("cache-status").unwrap_or_default();
         let closes = field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
         let hit = cache.split(';').any(|part| part.trim() == "hit");
-        Some(Self { status, length, content_range: field("content-range"), hit, closes })
+        let advised = field("retry-after").is_some() && field("proxy-status").is_some();
+        Some(Self { status, length, content_range: field("content-range"), hit, advised, closes })
+    }
+
+    /// First byte and end of the part that it states.
+    pub(crate) fn range(&self) -> Option<(u64, u64)> {
+        let (part, _) = self.content_range.as_deref()?.strip_prefix("bytes ")?.split_once('/')?;
+        let (first, last) = part.split_once('-')?;
+        Some((first.parse().ok()?, last.parse::<u64>().ok()?.checked_add(1)?))
     }
 }
 
@@ -427,9 +445,15 @@ mod tests {
         let text = "HTTP/1.1 206 Partial Content\r\ncontent-length: 5\r\nContent-Range: bytes 0-4/9\r\n\
                     cache-status: weir; hit; detail=disk\r\nconnection: close\r\n\r\n";
         let content_range = Some("bytes 0-4/9".to_owned());
-        let head = Head { status: 206, length: Some(5), content_range, hit: true, closes: true };
+        let head =
+            Head { status: 206, length: Some(5), content_range, hit: true, advised: false, closes: true };
+        assert_eq!(head.range(), Some((0, 5)));
         assert_eq!(Head::parse(text), Some(head));
         assert_eq!(Head::parse("nonsense"), None);
+        let advised = |text: &str| Head::parse(text).map(|head| head.advised);
+        let refused = "HTTP/1.1 503 No\r\nRetry-After: 1\r\n";
+        assert_eq!(advised(&format!("{refused}\r\n")), Some(false));
+        assert_eq!(advised(&format!("{refused}Proxy-Status: n; error=x\r\n\r\n")), Some(true));
         let chunked = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert_eq!(Head::parse(chunked).and_then(|head| head.length), None);
     }
@@ -449,6 +473,7 @@ mod tests {
             length,
             content_range: range.map(str::to_owned),
             hit: false,
+            advised: false,
             closes: false,
         };
         let (whole, part) = (Wish::whole(&piece), Wish::part(&piece, 2, 5));

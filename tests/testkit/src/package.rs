@@ -84,6 +84,12 @@ impl Package {
         Self { index, objects }
     }
 
+    /// A package that somebody else made: its opened index, and every object by its full path.
+    #[must_use]
+    pub fn of(index: Index, objects: HashMap<String, Bytes>) -> Self {
+        Self { index, objects }
+    }
+
     /// The table of contents.
     #[must_use]
     pub fn index(&self) -> &Index {

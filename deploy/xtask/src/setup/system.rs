@@ -23,10 +23,15 @@ const PYTHON_VENV: SystemPackage = SystemPackage {
 const NODE: SystemPackage = SystemPackage { name: "nodejs", present: || have("node") };
 const NPM: SystemPackage = SystemPackage { name: "npm", present: || have("npm") };
 
-/// The players of `prove players`.
-pub(crate) const PLAYERS: [SystemPackage; 8] = [
+/// The players of `prove players` and `prove failover-players`.
+pub(crate) const PLAYERS: [SystemPackage; 10] = [
     SystemPackage { name: "chromium", present: || have("chromium") },
     SystemPackage { name: "mpv", present: || have("mpv") },
+    SystemPackage { name: "vlc-bin", present: || have("cvlc") },
+    SystemPackage {
+        name: "vlc-plugin-base",
+        present: || Path::new("/usr/lib/x86_64-linux-gnu/vlc/plugins/demux/libadaptive_plugin.so").exists(),
+    },
     SystemPackage { name: "gstreamer1.0-tools", present: || have("gst-launch-1.0") },
     SystemPackage { name: "gstreamer1.0-plugins-base", present: || has_element("playbin3") },
     SystemPackage { name: "gstreamer1.0-plugins-good", present: || has_element("souphttpsrc") },

@@ -1,17 +1,22 @@
 //! The proofs, by name.
 
 mod damage;
+mod dead_sources;
 mod disk;
 mod failover;
+mod failover_players;
 mod faults;
+mod hedge;
 mod herd;
 mod kill;
 mod memory;
 mod overload;
+mod players;
 mod power;
 mod purge;
 mod range;
 mod restart;
+mod throttle;
 mod upgrade;
 
 use clap::ValueEnum;
@@ -23,10 +28,20 @@ use crate::failure::Outcome;
 /// What can be proved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Proof {
+    /// ffmpeg, GStreamer, mpv, VLC, hls.js and Chromium itself each play without an error
+    Players,
+    /// The cheapest source goes bad in the middle of segments, and no player notices
+    FailoverPlayers,
     /// Everything goes wrong at once, and no response ends cleanly with a wrong byte
     Faults,
     /// A source dies at any point, and ten of ten viewers get everything
     Failover,
+    /// A dead source is not noticed, and when all are dead nobody waits and nobody storms
+    DeadSources,
+    /// One answer in a hundred takes a second, and no viewer waits for it
+    Hedge,
+    /// A bucket that says "slow down" is given its rest, and no viewer hears of it
+    Throttle,
     /// A thousand viewers of one cold segment cost one upstream read
     Herd,
     /// Every block of the disk tier is damaged in every way, and no viewer sees it
@@ -52,10 +67,21 @@ pub(crate) enum Proof {
 }
 
 impl Proof {
+    /// Every proof that has this form. The short one goes without the players of the distribution.
+    pub(crate) fn all(short: bool) -> Vec<Self> {
+        let all = Self::value_variants().iter().copied();
+        all.filter(|proof| !short || *proof != Self::Players).collect()
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Players => "players",
+            Self::FailoverPlayers => "failover-players",
             Self::Faults => "faults",
             Self::Failover => "failover",
+            Self::DeadSources => "dead-sources",
+            Self::Hedge => "hedge",
+            Self::Throttle => "throttle",
             Self::Herd => "herd",
             Self::Damage => "damage",
             Self::Kill => "kill",
@@ -78,8 +104,13 @@ impl Proof {
 
     pub(crate) async fn run(self, stage: &Stage, facts: &mut Facts) -> Outcome {
         match self {
+            Self::Players => players::run(stage, facts).await,
+            Self::FailoverPlayers => failover_players::run(stage, facts).await,
             Self::Faults => faults::run(stage, facts).await,
             Self::Failover => failover::run(stage, facts).await,
+            Self::DeadSources => dead_sources::run(stage, facts).await,
+            Self::Hedge => hedge::run(stage, facts).await,
+            Self::Throttle => throttle::run(stage, facts).await,
             Self::Herd => herd::run(stage, facts).await,
             Self::Damage => damage::run(stage, facts).await,
             Self::Kill => kill::run(stage, facts).await,

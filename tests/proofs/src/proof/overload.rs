@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use testkit::{Behaviour, Script};
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, interval, sleep};
+use tokio::time::{Instant, sleep};
 
 use crate::Stage;
+use crate::crowd::{Crowd, Visit, gather};
 use crate::facts::Facts;
-use crate::failure::{Context, Outcome};
+use crate::failure::Outcome;
 use crate::film::{Film, Piece};
 use crate::gateway::{Node, Setup};
 use crate::origin::Origin;
-use crate::viewer::{Ending, Seen, Tally, Viewer, Wish};
+use crate::viewer::{Ending, Viewer, Wish};
 
 /// Responses at once that the node is told to be built for.
 const BUILT_FOR: u32 = 40;
@@ -40,8 +40,8 @@ pub(super) async fn run(stage: &Stage, facts: &mut Facts) -> Outcome {
     crate::viewer::fetch_all(&node.viewer, &film.pieces, 4).await;
 
     let seconds = stage.pick(5, 60);
-    let during = crowd(&node, &film, 3.0, seconds, true).await?;
-    let after = crowd(&node, &film, 0.8, stage.pick(5, 15), false).await?;
+    let during = rush(&node, &film, 3.0, seconds, true).await?;
+    let after = rush(&node, &film, 0.8, stage.pick(5, 15), false).await?;
 
     // So many at once, each so long as it took at this time: what the machine adds is not the node's doing.
     let times = during.times();
@@ -51,82 +51,74 @@ pub(super) async fn run(stage: &Stage, facts: &mut Facts) -> Outcome {
     let percent = goodput / capacity * 100.0;
     let figure = format!(
         "{goodput:.1} responses/s of {capacity:.1} ({BUILT_FOR} at once, {takes:.2} s each), {percent:.0} %; {}",
-        during.tally
+        during.crowd.tally
     );
     facts.add(percent >= 90.0, &format!("3 x capacity for {seconds} s: goodput"), figure);
-    let bad = during.tally.wrong + during.tally.broken + during.tally.unanswered;
+    let tally = &during.crowd.tally;
+    let bad = tally.wrong + tally.broken + tally.unanswered;
     facts.add(bad == 0, "nobody is cut off: refused or served whole", bad);
     let recovery = stage.pick(RECOVERY[0], RECOVERY[1]);
-    let late = after.seen.iter().filter(|(at, _)| *at >= recovery);
-    let (all, good) =
-        late.fold((0, 0), |(all, good), (_, seen)| (all + 1, good + u32::from(seen.is_right())));
+    let late = after.crowd.during(after.begun + recovery..);
+    let (all, good) = late.fold((0, 0), |(all, good), seen| (all + 1, good + u32::from(seen.is_right())));
     let name = "0.8 x afterwards: served, of those who came 5 s later";
     facts.add(
         good == all && all > 0,
         name,
-        format!("{good} of {all}; from the first moment {}", after.tally),
+        format!("{good} of {all}; from the first moment {}", after.crowd.tally),
     );
     node.still_there()?;
     node.stop().await
 }
 
-/// What a crowd saw, each viewer with the time of its coming.
-struct Crowd {
-    seen: Vec<(Duration, Seen)>,
-    tally: Tally,
+/// A crowd, and when the first of it came.
+struct Rush {
+    begun: Instant,
+    crowd: Crowd,
 }
 
-impl Crowd {
+impl Rush {
     fn times(&self) -> Vec<Duration> {
-        self.seen.iter().filter(|(_, seen)| seen.is_right()).map(|(_, seen)| seen.took).collect()
+        let right = self.crowd.visits.iter().filter(|visit| visit.seen.is_right());
+        right.map(|visit| visit.seen.took).collect()
     }
 
     /// Whole responses for each second that ended in this time.
     fn good_between(&self, from: Duration, to: Duration) -> f64 {
-        let ended =
-            |(at, seen): &&(Duration, Seen)| (from..to).contains(&(*at + seen.took)) && seen.is_right();
-        self.seen.iter().filter(ended).count() as f64 / (to - from).as_secs_f64()
+        let ended = |visit: &&Visit| (from..to).contains(&(visit.at + visit.seen.took - self.begun));
+        let good = self.crowd.visits.iter().filter(|visit| visit.seen.is_right()).filter(ended).count();
+        good as f64 / (to - from).as_secs_f64()
     }
 }
 
-/// Viewers that come at an even pace, whatever became of those before: each a session of its own.
-async fn crowd(
+/// Viewers at so many times the capacity: each a session of its own.
+async fn rush(
     node: &Node,
     film: &Arc<Film>,
     times_capacity: f64,
     seconds: u64,
     again: bool,
-) -> Outcome<Crowd> {
+) -> Outcome<Rush> {
     let pause = TAKES.div_f64(f64::from(BUILT_FOR) * times_capacity);
-    let (begun, mut tick, mut viewers) = (Instant::now(), interval(pause), Vec::new());
+    let count = Duration::from_secs(seconds).as_micros() / pause.as_micros();
+    let begun = Instant::now();
     let segments = film.segments();
-    while begun.elapsed() < Duration::from_secs(seconds) {
-        tick.tick().await;
-        let n = viewers.len();
-        let piece = segments[n % segments.len()]
-            .with_token(&film.token(&format!("s-{}-{n}", begun.elapsed().as_nanos()))?);
-        viewers.push((piece.clone(), come(node, piece, begun, again)));
-    }
-    let mut crowd = Crowd { seen: Vec::new(), tally: Tally::default() };
-    for (piece, viewer) in viewers {
-        for (at, seen) in viewer.await.doing("a viewer")? {
-            crowd.tally.count(&Wish::whole(&piece), &seen);
-            crowd.seen.push((at, seen));
-        }
-    }
-    Ok(crowd)
+    let sessions = segments.iter().cycle().zip(0..count).map(|(segment, n)| {
+        let token = film.token(&format!("s-{seconds}-{n}"))?;
+        Ok(segment.with_token(&token))
+    });
+    let sessions = sessions.collect::<Outcome<Vec<_>>>()?;
+    let crowd = gather(sessions, pause, |piece| come(Viewer::new(&node.viewer), piece, again)).await?;
+    Ok(Rush { begun, crowd })
 }
 
-fn come(node: &Node, piece: Piece, begun: Instant, again: bool) -> JoinHandle<Vec<(Duration, Seen)>> {
-    let mut viewer = Viewer::new(&node.viewer).with_small_buffer(8 * 1024);
-    tokio::spawn(async move {
-        let rate = Some(piece.len() * 1_000 / TAKES.as_millis() as u64);
-        let wish = Wish { rate, ..Wish::whole(&piece) };
-        let mut seen = vec![(begun.elapsed(), viewer.ask(&wish).await)];
-        if again && matches!(seen[0].1.ending, Ending::Refused(_)) {
-            sleep(AGAIN).await;
-            seen.push((begun.elapsed(), viewer.ask(&wish).await));
-        }
-        seen
-    })
+async fn come(viewer: Viewer, piece: Piece, again: bool) -> Vec<Visit> {
+    let mut viewer = viewer.with_small_buffer(8 * 1024);
+    let rate = Some(piece.len() * 1_000 / TAKES.as_millis() as u64);
+    let wish = Wish { rate, ..Wish::whole(&piece) };
+    let mut visits = vec![viewer.visit(&wish).await];
+    if again && matches!(visits[0].seen.ending, Ending::Refused(_)) {
+        sleep(AGAIN).await;
+        visits.push(viewer.visit(&wish).await);
+    }
+    visits
 }
