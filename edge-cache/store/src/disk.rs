@@ -128,6 +128,11 @@ impl DiskTier {
         *self.mode.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Its place in the configuration.
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
     /// How much this disk may hold: the bigger one gets more objects.
     pub(crate) fn capacity(&self) -> u64 {
         self.config.capacity_bytes.bytes()

@@ -291,9 +291,8 @@ impl SegmentStore {
     /// anything: each in proportion to its capacity, and the others' keys stay where they are when one leaves.
     fn disk_for(&self, offer: &Offer) -> Option<&Arc<DiskTier>> {
         let online = || self.disks.iter().filter(|disk| disk.mode() == Mode::Online);
-        let draw = |(number, disk): &(usize, &Arc<DiskTier>)| lot(&offer.key, *number, disk.capacity());
-        let drawn = || online().enumerate().max_by(|a, b| draw(a).total_cmp(&draw(b)));
-        online().find(|disk| disk.stands(offer)).or_else(|| drawn().map(|(_, disk)| disk))
+        let drawn = || drawn(&offer.key, online().map(|disk| ((disk.number(), disk.capacity()), disk)));
+        online().find(|disk| disk.stands(offer)).or_else(drawn)
     }
 
     /// Makes everything that a scope covers unfindable in every tier, at once, and for fills that are under way
@@ -370,6 +369,12 @@ impl SegmentStore {
     }
 }
 
+/// The disk a key draws among some, each with its number and capacity. A disk keeps its number when others leave.
+fn drawn<D>(key: &SegmentKey, disks: impl Iterator<Item = ((usize, u64), D)>) -> Option<D> {
+    let lots = disks.map(|((number, capacity), disk)| (lot(key, number, capacity), disk));
+    lots.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, disk)| disk)
+}
+
 /// A key's lot on one disk: the highest wins (weighted rendezvous hashing; Schindelhauer and Schomaker, 2005).
 fn lot(key: &SegmentKey, disk: usize, capacity: u64) -> f64 {
     let digest = Digest::of(format!("{key} {disk}").as_bytes());
@@ -383,5 +388,32 @@ fn lot(key: &SegmentKey, disk: usize, capacity: u64) -> f64 {
 impl fmt::Debug for SegmentStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SegmentStore").field("usage", &self.usage()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use media::{PackageId, Part};
+
+    use super::*;
+
+    #[test]
+    fn keys_stay_where_they_are_when_another_disk_leaves() {
+        let disks = [(0, 100), (1, 100), (2, 200)];
+        let pick = |n: u32, away: Option<usize>| {
+            let (title, rendition) = ("film".parse().expect("a name"), "v720".parse().expect("a name"));
+            let key = SegmentKey { title, package: PackageId(1), rendition, part: Part::Media(n) };
+            let left = disks.into_iter().filter(|(number, _)| Some(*number) != away);
+            drawn(&key, left.map(|disk| (disk, disk.0))).expect("some are left")
+        };
+        let mut counts = [0; 3];
+        for n in 0..2000 {
+            let all = pick(n, None);
+            counts[all] += 1;
+            for away in (0..3).filter(|away| *away != all) {
+                assert_eq!(pick(n, Some(away)), all, "key {n} without disk {away}");
+            }
+        }
+        assert!((900..1100).contains(&counts[2]) && (400..600).contains(&counts[0]), "{counts:?}");
     }
 }
