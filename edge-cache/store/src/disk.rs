@@ -31,7 +31,7 @@ pub(crate) use self::health::Mode;
 use self::health::{Operation, is_misconfigured};
 pub(crate) use self::index::Offer;
 use self::index::{Index, Place};
-use self::journal::Journal;
+use self::journal::{Journal, Trust};
 pub use self::object::{DiskObject, ReadFault};
 use self::recovery::{Wish, recover, write_superblock};
 use crate::body::SegmentBody;
@@ -225,7 +225,7 @@ impl DiskTier {
         let wish = Wish { geometry: wished(&self.config), capacity: self.config.capacity_bytes.bytes() };
         let purges = self.ledger().clone();
         let first_serial = self.index().next_serial();
-        let found = recover(&self.drive, wish, &purges, first_serial).await?;
+        let found = recover(&self.drive, wish, &purges, first_serial, Trust::Continue).await?;
         for (scope, epoch, kind) in found.index.purges().purges() {
             self.ledger().note(scope.clone(), epoch, kind);
         }

@@ -1,5 +1,6 @@
 //! Stories of a store over a device that can be broken.
 
+mod crafted;
 mod crashes;
 mod disks;
 mod faults;
