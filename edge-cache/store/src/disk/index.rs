@@ -10,6 +10,8 @@
 
 mod purge;
 mod tell;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -268,6 +270,10 @@ impl Index {
     fn extend(&mut self, slot: Slot, offer: &Offer) -> Option<Step> {
         let entry = *self.entry(slot)?;
         let same = u64::from(entry.len) == offer.len && entry.root_tag == tag_of(offer.root);
+        if entry.state == State::Growing {
+            // A write that nobody waits for any more may still take place: see `Index::withhold`.
+            return Some(Step::Refuse(WriteOutcome::Failed));
+        }
         if !same || entry.state == State::Stale {
             self.remove_slot(slot);
             return None;
@@ -332,7 +338,13 @@ impl Index {
         }
     }
 
-    /// The groups were not written, or not wholly.
+    /// The groups may yet be written: a device that did not answer in time may still do what it was asked. Nobody
+    /// else gets the units before the device was opened anew, which waits for that, and the index with it.
+    pub(crate) fn withhold(&mut self, key: &SegmentKey) {
+        self.writing.remove(key);
+    }
+
+    /// The groups were not written, or not wholly, and will not be.
     pub(crate) fn abandon(&mut self, key: &SegmentKey, claim: &Claim) {
         if self.writing.get(key) == Some(&claim.serial) {
             self.writing.remove(key);
