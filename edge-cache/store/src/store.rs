@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use media::{Digest, GroupDigests, GroupSet, SegmentKey, Tag};
 use prometheus::Registry;
 
@@ -178,7 +179,7 @@ impl SegmentStore {
         let metrics = Arc::new(Metrics::new(registry)?);
         let memory = Arc::new(MemoryTier::new(config.memory_bytes.bytes(), metrics.clone()));
         let ledger = Arc::<Mutex<Ledger>>::default();
-        let shared = Shared { memory: memory.clone(), metrics: metrics.clone(), ledger: Arc::clone(&ledger) };
+        let shared = Shared::new(memory.clone(), metrics.clone(), Arc::clone(&ledger));
         let mut devices = devices.into_iter();
         let mut disks = Vec::new();
         for (number, disk) in config.disk.iter().enumerate() {
@@ -186,9 +187,7 @@ impl SegmentStore {
             let device = devices.next().unwrap_or_else(directory);
             disks.push(DiskTier::open(number, disk, device, shared.clone()).await?);
         }
-        let store = Self { max_object: config.max_object_bytes.bytes(), memory, disks, ledger, metrics };
-        store.share_purges();
-        Ok(Arc::new(store))
+        Ok(Arc::new(Self { max_object: config.max_object_bytes.bytes(), memory, disks, ledger, metrics }))
     }
 
     /// The newest purge: what is fetched from now on is not touched by purges up to here.
@@ -301,9 +300,8 @@ impl SegmentStore {
     pub async fn purge(&self, scope: &Scope, kind: PurgeKind) -> Purged {
         let mut purged = self.sweep(scope, kind);
         self.metrics.purged(kind);
-        for disk in &self.disks {
-            purged.disks_behind += u64::from(!disk.make_sure().await);
-        }
+        let sure = join_all(self.disks.iter().map(DiskTier::make_sure)).await;
+        purged.disks_behind = sure.iter().filter(|sure| !**sure).count() as u64;
         tracing::info!(%scope, kind = kind.as_str(), epoch = purged.epoch.0, objects = purged.objects, disks_behind = purged.disks_behind, "purged");
         purged
     }
@@ -315,14 +313,6 @@ impl SegmentStore {
         let on_disks: u64 = self.disks.iter().map(|disk| disk.purge(scope, epoch, kind)).sum();
         let objects = on_disks + self.memory.sweep(scope, kind);
         Purged { epoch, objects, disks_behind: 0 }
-    }
-
-    /// What one disk remembers of purges counts on the others: one may have been away.
-    fn share_purges(&self) {
-        let ledger = self.ledger().clone();
-        for (scope, epoch, kind) in ledger.purges() {
-            self.disks.iter().for_each(|disk| disk.learn_purge(scope, epoch, kind));
-        }
     }
 
     /// Waits until everything offered to the disks so far is written or given up, and on record. What is inserted
@@ -342,16 +332,17 @@ impl SegmentStore {
         }
     }
 
-    /// Takes the disks back after [`SegmentStore::detach`] and recovers what they hold now.
+    /// Takes the disks back after [`SegmentStore::detach`] and recovers what they hold now. Each for itself: one
+    /// that cannot be taken back is offline, and tried again after [`crate::DiskConfig::offline_for`].
     ///
     /// # Errors
     /// [`OpenError::Device`] while another process holds a disk.
     pub async fn attach(&self) -> Result<(), OpenError> {
+        let mut attached = Ok(());
         for disk in &self.disks {
-            disk.attach().await?;
+            attached = attached.and(disk.attach().await.map_err(OpenError::from));
         }
-        self.share_purges();
-        Ok(())
+        attached
     }
 
     /// What the tiers hold.
