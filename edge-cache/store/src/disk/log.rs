@@ -8,8 +8,9 @@
 //! ```
 //!
 //! Flag 1 says that everything that stood when this log was begun has been said by now. The checksum is the first
-//! 8 bytes of the BLAKE3 hash of generation, offset of the frame, flags, and records: neither a torn frame nor one that lies in another place is believed. Reading ends at the first frame that does not
-//! check out, so what is read is always a beginning of what was written.
+//! 8 bytes of the BLAKE3 hash of generation, offset of the frame, flags, and records: neither a torn frame nor
+//! one that lies in another place is believed. Reading ends at the first frame that does not check out, so what
+//! is read is always a beginning of what was written.
 //!
 //! Records say what happened to the index, in the order in which it happened; integers are little-endian:
 //!

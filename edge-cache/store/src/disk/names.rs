@@ -116,8 +116,8 @@ impl Names {
         }
     }
 
-    /// Gives a number a name, as a log says it; `false` for a number that no disk gives. Objects that had the number
-    /// under another name are not asked: a log says so only when they are about to go.
+    /// Gives a number a name, as a log says it; `false` for a number that no disk gives. Objects that had the
+    /// number under another name are not asked: a log says so only when they are about to go.
     pub(crate) fn define(&mut self, number: u32, name: Name) -> bool {
         if number >= NUMBERS {
             return false;

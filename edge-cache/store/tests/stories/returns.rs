@@ -163,6 +163,8 @@ async fn a_log_whose_sync_failed_is_not_built_upon() {
     for seed in 0..20 {
         let (device, [sample]) = (MemoryDevice::new(), samples());
         let (_between, node) = stored(&device, std::slice::from_ref(&sample)).await;
+        let before = Scope::Title("another".parse().expect("a title"));
+        assert_eq!(node.store.purge(&before, PurgeKind::Hard).await.disks_behind, 0, "all is safe so far");
         device.fail_syncs(Some(ErrorKind::Other));
         // Some pages that the kernel forgets, and nobody writes again.
         let long = Scope::Prefix("x".repeat(20_000));
