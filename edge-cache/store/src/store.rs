@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 use media::{Digest, GroupDigests, GroupSet, SegmentKey, Tag};
 use prometheus::Registry;
 
@@ -181,12 +181,13 @@ impl SegmentStore {
         let ledger = Arc::<Mutex<Ledger>>::default();
         let shared = Shared::new(memory.clone(), metrics.clone(), Arc::clone(&ledger));
         let mut devices = devices.into_iter();
-        let mut disks = Vec::new();
-        for (number, disk) in config.disk.iter().enumerate() {
+        let opening = config.disk.iter().enumerate().map(|(number, disk)| {
             let directory = || Arc::new(DirDevice::new(disk.path.clone(), disk.options())) as Arc<dyn Device>;
             let device = devices.next().unwrap_or_else(directory);
-            disks.push(DiskTier::open(number, disk, device, shared.clone()).await?);
-        }
+            DiskTier::open(number, disk, device, shared.clone())
+        });
+        // Side by side: a start waits as long as the slowest takes, and not for one after the other.
+        let disks = try_join_all(opening).await?;
         Ok(Arc::new(Self { max_object: config.max_object_bytes.bytes(), memory, disks, ledger, metrics }))
     }
 
@@ -338,11 +339,8 @@ impl SegmentStore {
     /// # Errors
     /// [`OpenError::Device`] while another process holds a disk.
     pub async fn attach(&self) -> Result<(), OpenError> {
-        let mut attached = Ok(());
-        for disk in &self.disks {
-            attached = attached.and(disk.attach().await.map_err(OpenError::from));
-        }
-        attached
+        let attached = join_all(self.disks.iter().map(DiskTier::attach)).await;
+        attached.into_iter().collect::<Result<(), _>>().map_err(OpenError::from)
     }
 
     /// What the tiers hold.

@@ -77,14 +77,12 @@ async fn superblock(
     let Some(len) = len else {
         return Ok(Err((!files.is_empty()).then_some(SuperblockError::Malformed)));
     };
-    for at in [0, PAGE] {
-        if at + PAGE > len {
-            break;
-        }
+    let mut unreadable = None;
+    for at in [0, PAGE].into_iter().take_while(|at| at + PAGE <= len) {
         let page = match drive.read(FileName::Superblock, at, PAGE).await {
-            // A bad sector; the second copy lies on another.
-            Err(error) if at == 0 && error.kind() != io::ErrorKind::TimedOut => {
-                tracing::warn!(%error, "the superblock of a disk cannot be read; its second copy is tried");
+            // A bad sector, maybe; the second copy lies on another.
+            Err(error) if error.kind() != io::ErrorKind::TimedOut => {
+                unreadable = unreadable.or(Some(error));
                 continue;
             }
             page => page?,
@@ -92,16 +90,22 @@ async fn superblock(
         match Geometry::decode(&page) {
             Err(SuperblockError::Malformed) => {}
             Ok(geometry) if at > 0 => {
-                tracing::warn!(
-                    "the superblock of a disk is damaged; its second copy is used and the first mended"
-                );
-                write_superblock(drive, geometry).await?;
+                mend_superblock(drive, geometry).await;
                 return Ok(Ok(geometry));
             }
             known => return Ok(known.map_err(Some)),
         }
     }
-    Ok(Err(Some(SuperblockError::Malformed)))
+    // What cannot be read now may be read later: nothing is emptied for it.
+    unreadable.map_or(Ok(Err(Some(SuperblockError::Malformed))), Err)
+}
+
+/// The first copy, from the second. A disk that cannot be written may be read all the same.
+async fn mend_superblock(drive: &Drive, geometry: Geometry) {
+    tracing::warn!("the superblock of a disk is damaged; its second copy is used and the first mended");
+    if let Err(error) = write_superblock(drive, geometry).await {
+        tracing::warn!(%error, "the superblock of a disk could not be mended");
+    }
 }
 
 /// Two copies: a page that rots must not cost everything on the disk.

@@ -201,17 +201,52 @@ async fn a_bad_sector_costs_one_object() {
     assert_eq!(node.recovered("kept"), 2, "for ever");
 }
 
+/// The first copy cannot be read, and not be written either.
 #[tokio::test(start_paused = true)]
 async fn a_superblock_is_read_from_its_second_page_when_the_first_cannot_be() {
     let (device, [sample]) = (MemoryDevice::new(), samples());
     drop(stored(&device, std::slice::from_ref(&sample)).await);
     let between = Between::over(&device);
     between.rule(|op| match op {
-        Op::Read(FileName::Superblock, 0) => Fate::Fail(ErrorKind::Other),
+        Op::Read(FileName::Superblock, 0) | Op::Write(FileName::Superblock, _) => {
+            Fate::Fail(ErrorKind::Other)
+        }
         _ => Fate::Pass,
     });
     let node = Node::start(&disk_only(1 << 20), vec![between]).await;
     assert!(node.is("online") && sample.hit(&node.store).await);
+}
+
+/// Nothing is emptied because something could not be read for a while.
+#[tokio::test(start_paused = true)]
+async fn a_superblock_that_cannot_be_read_empties_no_disk() {
+    let (device, [sample]) = (MemoryDevice::new(), samples());
+    drop(stored(&device, std::slice::from_ref(&sample)).await);
+    device.zero(FileName::Superblock, 4096..8192);
+    let between = Between::over(&device);
+    between.rule(|op| match op {
+        Op::Read(FileName::Superblock, 0) => Fate::Fail(ErrorKind::Other),
+        _ => Fate::Pass,
+    });
+    let node = Node::start(&disk_only(1 << 20), vec![between.clone()]).await;
+    assert!(node.is("offline"));
+    between.rule(|_| Fate::Pass);
+    tokio::time::sleep(LATER).await;
+    assert!(node.is("online") && sample.hit(&node.store).await);
+}
+
+/// Disks that hang at the start hold the node up as long as one, not as long as all of them one by one.
+#[tokio::test(start_paused = true)]
+async fn disks_are_opened_side_by_side() {
+    let devices = [MemoryDevice::new(), MemoryDevice::new()];
+    devices.iter().for_each(|device| device.hang(true));
+    let both =
+        devices.iter().map(|device| Arc::new(device.after_kill()) as Arc<dyn Device>).collect::<Vec<_>>();
+    let begun = tokio::time::Instant::now();
+    let node = Node::start(&two_disks(), both).await;
+    assert!(begun.elapsed() <= two_disks().disk[0].write_timeout, "{:?}", begun.elapsed());
+    devices.iter().for_each(|device| device.hang(false));
+    node.until("their return", |node| node.is("online")).await;
 }
 
 /// The file system stays full for long: the disk serves, and is not opened anew for nothing.
