@@ -22,18 +22,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use media::{Digest, GroupDigests, SegmentKey};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep};
 
 use self::drive::Drive;
 use self::geometry::Geometry;
 pub(crate) use self::health::Mode;
-use self::health::{Operation, is_misconfigured};
+use self::health::{Health, Operation, Unreadable, is_misconfigured};
 pub(crate) use self::index::Offer;
 use self::index::{Index, Place};
 use self::journal::Journal;
 pub use self::object::{DiskObject, ReadFault};
-use self::recovery::{Wish, recover, write_superblock};
+use self::recovery::{Recovery, Wish, recover, write_superblock};
 use crate::body::SegmentBody;
 use crate::config::DiskConfig;
 use crate::device::Device;
@@ -49,6 +49,27 @@ pub(crate) struct Shared {
     pub(crate) memory: Arc<MemoryTier>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) ledger: Arc<Mutex<Ledger>>,
+    disks: Arc<Mutex<Vec<Weak<DiskTier>>>>,
+}
+
+impl Shared {
+    pub(crate) fn new(memory: Arc<MemoryTier>, metrics: Arc<Metrics>, ledger: Arc<Mutex<Ledger>>) -> Self {
+        Self { memory, metrics, ledger, disks: Arc::default() }
+    }
+
+    fn add(&self, tier: &Arc<DiskTier>) {
+        self.disks.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(tier));
+    }
+
+    /// What one disk remembers of purges counts for memory and for the other disks: they may have been away.
+    fn learn_purges(&self, purges: &[(Scope, Epoch, PurgeKind)]) {
+        let disks = self.disks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let disks: Vec<Arc<DiskTier>> = disks.iter().filter_map(Weak::upgrade).collect();
+        for (scope, epoch, kind) in purges {
+            disks.iter().for_each(|disk| disk.learn_purge(scope, *epoch, *kind));
+            self.memory.sweep(scope, *kind);
+        }
+    }
 }
 
 pub(crate) struct DiskTier {
@@ -58,7 +79,8 @@ pub(crate) struct DiskTier {
     journal: Journal,
     shared: Shared,
     index: Mutex<Index>,
-    mode: Mutex<Mode>,
+    health: Mutex<Health>,
+    unreadable: Mutex<Unreadable>,
     /// What the gauges say of this disk.
     shown: Mutex<TierUsage>,
     /// Bytes of bodies that may still join those waiting to be written.
@@ -74,7 +96,6 @@ pub(crate) struct DiskTier {
     no_growth_until: Mutex<Option<Instant>>,
     log_is_being_replaced: AtomicBool,
     flush_is_due: AtomicBool,
-    somebody_probes: AtomicBool,
     runtime: Handle,
 }
 
@@ -96,7 +117,8 @@ impl DiskTier {
             journal: Journal::new(drive.clone(), config.sync),
             drive,
             index: Mutex::new(Index::new(wished(config), 0, 0)),
-            mode: Mutex::new(Mode::Offline),
+            health: Mutex::default(),
+            unreadable: Mutex::default(),
             shown: Mutex::default(),
             queue: Arc::new(Semaphore::new(queue_bytes as usize)),
             queue_bytes,
@@ -106,26 +128,30 @@ impl DiskTier {
             no_growth_until: Mutex::default(),
             log_is_being_replaced: AtomicBool::new(false),
             flush_is_due: AtomicBool::new(false),
-            somebody_probes: AtomicBool::new(false),
             runtime: Handle::current(),
             config: config.clone(),
             shared,
         });
-        match tier.reopen().await {
+        tier.shared.add(&tier);
+        tier.show_mode(tier.mode());
+        match tier.attach().await {
             Ok(()) => {}
             Err(error) if is_misconfigured(error.kind()) => return Err(error),
             Err(error) => {
                 tracing::warn!(disk = number, path = %config.path.display(), %error, "a disk cannot be opened; the node goes on without it and tries again");
-                tier.watch_over();
             }
         }
-        tier.show_mode(tier.mode());
         scrub::start(&tier);
         Ok(tier)
     }
 
     pub(crate) fn mode(&self) -> Mode {
-        *self.mode.lock().unwrap_or_else(PoisonError::into_inner)
+        self.health().mode()
+    }
+
+    /// Its place in the configuration.
+    pub(crate) fn number(&self) -> usize {
+        self.number
     }
 
     /// How much this disk may hold: the bigger one gets more objects.
@@ -161,7 +187,7 @@ impl DiskTier {
     }
 
     /// A purge that another disk remembers.
-    pub(crate) fn learn_purge(self: &Arc<Self>, scope: &Scope, epoch: Epoch, kind: PurgeKind) {
+    fn learn_purge(self: &Arc<Self>, scope: &Scope, epoch: Epoch, kind: PurgeKind) {
         let known = self.index().purges().knows(scope, epoch, kind);
         if !known {
             self.purge(scope, epoch, kind);
@@ -170,12 +196,17 @@ impl DiskTier {
     }
 
     /// Brings everything that happened on record, safe from a loss of power. `false` when the disk cannot now.
+    /// Goes on when the caller walks away.
     pub(crate) async fn make_sure(self: &Arc<Self>) -> bool {
         if !self.mode().writes() {
             return false;
         }
-        let flushed = self.journal.flush(&self.index, true).await;
-        flushed.inspect_err(|error| self.failed(Operation::Write, error)).is_ok()
+        let tier = self.clone();
+        let flushed = self.runtime.spawn(async move {
+            let flushed = tier.journal.flush(&tier.index, true).await;
+            flushed.inspect_err(|error| tier.failed(Operation::Write, error)).is_ok()
+        });
+        flushed.await.unwrap_or(false)
     }
 
     /// Taking the whole queue means that everybody in it has left.
@@ -191,7 +222,7 @@ impl DiskTier {
     /// Lets go of the device for another process. What is on its way is written first.
     pub(crate) async fn detach(self: &Arc<Self>) {
         self.flush().await;
-        let _nobody_writes = self.turns.acquire_many(self.config.writers as u32).await;
+        let _nobody_writes = self.all_turns().await;
         self.make_sure().await;
         self.set_mode(Mode::Detached);
         self.journal.stop().await;
@@ -200,99 +231,149 @@ impl DiskTier {
         }
     }
 
-    /// Takes the device back and recovers what it holds now.
+    /// Takes the device, at first or back, and recovers what it holds now. Where that fails the disk is offline
+    /// and tried again now and then.
     pub(crate) async fn attach(self: &Arc<Self>) -> io::Result<()> {
-        self.reopen().await
+        let _nobody_writes = self.all_turns().await;
+        if self.mode() == Mode::Online && !self.journal.is_broken().await {
+            return Ok(());
+        }
+        let opened = self.reopen().await;
+        if opened.is_err() {
+            self.set_mode(Mode::Offline);
+            self.watch_over();
+        }
+        opened
     }
 
     pub(crate) fn usage(&self) -> TierUsage {
         self.index().usage()
     }
 
-    /// Opens the device and puts what it holds in the place of what was known. Writers wait meanwhile; readers
-    /// of what was known find that it is gone. What was begun and has not ended, a write that hangs above all,
-    /// comes first: it must not land on units that somebody else has by then.
+    /// Whoever has all turns decides alone about the disk as a whole.
+    async fn all_turns(&self) -> Option<SemaphorePermit<'_>> {
+        self.turns.acquire_many(self.config.writers as u32).await.ok()
+    }
+
+    /// Opens the device and puts what it holds in the place of what was known. The caller has all turns, so
+    /// writers wait meanwhile; readers of what was known find that it is gone. What was begun and has not ended,
+    /// a write that hangs above all, comes first: it must not land on units that somebody else has by then.
     async fn reopen(self: &Arc<Self>) -> io::Result<()> {
         let begun = Instant::now();
-        let _nobody_writes = self.turns.acquire_many(self.config.writers as u32).await;
-        self.journal.stop().await;
+        let trust = self.journal.stop().await;
         self.drive.close().await?;
         let wish = Wish { geometry: wished(&self.config), capacity: self.config.capacity_bytes.bytes() };
         let purges = self.ledger().clone();
         let first_serial = self.index().next_serial();
-        let found = recover(&self.drive, wish, &purges, first_serial).await?;
-        for (scope, epoch, kind) in found.index.purges().purges() {
-            self.ledger().note(scope.clone(), epoch, kind);
-        }
-        let (objects, seconds) = (found.index.usage().objects, begun.elapsed().as_secs_f64());
-        *self.index() = found.index;
-        self.journal.restart(found.tail).await;
-        found.counts.iter().for_each(|(outcome, count)| self.shared.metrics.recovered(*outcome, *count));
+        let Recovery { index, tail, counts } =
+            recover(&self.drive, wish, &purges, first_serial, trust).await?;
+        let (objects, seconds) = (index.usage().objects, begun.elapsed().as_secs_f64());
+        let learned = self.take_up(index);
+        self.journal.restart(tail).await;
+        counts.iter().for_each(|(outcome, count)| self.shared.metrics.recovered(*outcome, *count));
         self.shared.metrics.recovery_took(seconds);
         tracing::info!(disk = self.number, path = %self.config.path.display(), objects, seconds, "a disk is open");
         self.show_usage();
         self.set_mode(Mode::Online);
+        // What the log said and is not so any more is on record before anybody writes in its place.
+        if let Err(error) = self.journal.flush(&self.index, false).await {
+            self.failed(Operation::Write, &error);
+        }
+        self.shared.learn_purges(&learned);
         if self.journal.is_incomplete().await {
             self.replace_log();
         }
         Ok(())
     }
 
+    /// Puts what was found in the place of what was known; a purge comes before that or after it as a whole.
+    /// Gives the purges that only this disk remembers.
+    fn take_up(&self, mut found: Index) -> Vec<(Scope, Epoch, PurgeKind)> {
+        let mut ledger = self.ledger();
+        // Those that came while it was being read.
+        for (scope, epoch, kind) in found.unknown(&ledger) {
+            found.purge(&scope, epoch, kind);
+        }
+        let unknown = |(scope, epoch, kind): &(&Scope, Epoch, PurgeKind)| !ledger.knows(scope, *epoch, *kind);
+        let learned = found.purges().purges().filter(unknown);
+        let learned: Vec<_> = learned.map(|(scope, epoch, kind)| (scope.clone(), epoch, kind)).collect();
+        for (scope, epoch, kind) in &learned {
+            ledger.note(scope.clone(), *epoch, *kind);
+        }
+        let known = std::mem::replace(&mut *self.index(), found);
+        drop(ledger);
+        // A large one takes its time to go, and holds up nobody.
+        drop(known);
+        learned
+    }
+
     /// What an operation's failure means for the disk.
     fn failed(self: &Arc<Self>, operation: Operation, error: &io::Error) {
-        let before = self.mode();
-        let after = before.after(operation, error.kind());
-        if after == before {
-            return;
-        }
-        let (operation, mode) = (operation.as_str(), after.as_str());
+        let changed = {
+            let mut health = self.health();
+            health.failed(operation, error.kind()).inspect(|mode| self.show_mode(*mode))
+        };
+        let Some(mode) = changed else { return };
+        let (operation, mode) = (operation.as_str(), mode.as_str());
         tracing::warn!(disk = self.number, path = %self.config.path.display(), %error, operation, mode, "a disk fails; viewers are served without it, and it is tried again after store.disk.offline_for");
-        self.set_mode(after);
         self.watch_over();
     }
 
-    /// Tries now and then whether a disk that is not online can be again. One such task at a time; it does not
+    /// Whether an object that the device failed to read is to blame itself: it failed before, and the disk was
+    /// opened since.
+    fn is_bad_sector(&self, key: &SegmentKey) -> bool {
+        // Who read it together with the one that took the disk off says nothing new.
+        self.mode().reads() && self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).again(key)
+    }
+
+    /// Tries now and then whether a disk that is not well can be again. One such task at a time; it does not
     /// keep the tier alive.
     fn watch_over(self: &Arc<Self>) {
-        if self.somebody_probes.swap(true, Ordering::AcqRel) {
+        if !self.health().begin_watch() {
             return;
         }
         let (tier, pause) = (Arc::downgrade(self), self.config.offline_for);
         self.runtime.spawn(async move {
             while let Some(tier) = after(pause, &tier).await {
-                if tier.is_back().await {
-                    tier.somebody_probes.store(false, Ordering::Release);
+                tier.try_again().await;
+                if tier.health().end_watch() {
                     break;
                 }
             }
         });
     }
 
-    /// Whether the disk needs no watching any more.
-    async fn is_back(self: &Arc<Self>) -> bool {
+    async fn try_again(self: &Arc<Self>) {
+        let _nobody_writes = self.all_turns().await;
         let mode = self.mode();
-        if matches!(mode, Mode::Online | Mode::Detached) {
-            return true;
+        // Somebody gave it away, or took it back, meanwhile.
+        if mode.is_well() {
+            return;
         }
-        let tried = if mode == Mode::Offline || self.journal.is_broken().await {
-            self.reopen().await
-        } else {
-            self.probe().await
-        };
-        match &tried {
+        match self.come_back(mode).await {
             Ok(()) => tracing::info!(disk = self.number, "a disk is back"),
             Err(error) => tracing::debug!(disk = self.number, %error, "a disk still fails"),
         }
-        tried.is_ok()
     }
 
-    /// A disk that was full or read-only is tried with the two pages that are always there.
-    async fn probe(self: &Arc<Self>) -> io::Result<()> {
-        let geometry = self.index().geometry();
-        write_superblock(&self.drive, geometry).await?;
+    async fn come_back(self: &Arc<Self>, mode: Mode) -> io::Result<()> {
+        if mode == Mode::ReadOnly {
+            self.probe().await?;
+        }
+        if mode == Mode::Offline || self.journal.is_broken().await {
+            return self.reopen().await;
+        }
         self.set_mode(Mode::Online);
         self.flush_soon();
         Ok(())
+    }
+
+    /// A disk that was full or read-only is tried with the two pages that are always there, and with a little
+    /// more of the log.
+    async fn probe(&self) -> io::Result<()> {
+        let geometry = self.index().geometry();
+        write_superblock(&self.drive, geometry).await?;
+        self.journal.has_room().await
     }
 
     /// A short log comes in the place of a long one, in the background.
@@ -343,7 +424,8 @@ impl DiskTier {
     }
 
     fn set_mode(&self, mode: Mode) {
-        *self.mode.lock().unwrap_or_else(PoisonError::into_inner) = mode;
+        let mut health = self.health();
+        health.set(mode);
         self.show_mode(mode);
     }
 
@@ -352,14 +434,18 @@ impl DiskTier {
     }
 
     fn show_usage(&self) {
-        let now = self.index().usage();
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.index().usage();
         self.shared.metrics.usage_changed(Tier::Disk, *shown, now);
         *shown = now;
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.shared.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {

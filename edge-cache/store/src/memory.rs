@@ -61,7 +61,7 @@ impl MemoryTier {
     /// The digests of a body that is here. Counts no request.
     pub(crate) fn digests(&self, key: &SegmentKey, len: u64, root: Digest) -> Option<Arc<GroupDigests>> {
         let table = self.lock();
-        let held = table.peek(key).filter(|held| held.is(len, root))?;
+        let held = table.peek(key).filter(|held| held.is(len, root) && !held.stale)?;
         Some(held.digests.clone())
     }
 

@@ -4,7 +4,7 @@
 //! that a body that was under way when a purge came can be told from one that began after it: the first is
 //! never stored. What stood when the purge came is swept out of every tier before the purge is answered.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use media::{SegmentKey, Tag, TitleId};
@@ -13,6 +13,12 @@ use serde::{Deserialize, Serialize};
 /// How many purges there have been; the number of the newest. Grows for ever, across restarts too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Epoch(pub u32);
+
+impl Epoch {
+    /// All purges after so many have this number. None of them can tell what began before it from what began
+    /// after it any more, so each counts for all: rather a hit lost than a purge.
+    pub(crate) const LAST: Self = Self(u32::MAX);
+}
 
 /// What a purge is about.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -98,6 +104,8 @@ pub(crate) const MAX_REMEMBERED: usize = 65_536;
 pub(crate) struct Ledger {
     newest: Epoch,
     purges: HashMap<(Scope, PurgeKind), Epoch>,
+    /// The same by epoch: who asks what was purged since then looks at nothing older.
+    order: BTreeMap<Epoch, Vec<(Scope, PurgeKind)>>,
 }
 
 impl Ledger {
@@ -115,18 +123,31 @@ impl Ledger {
     /// Notes a purge that somebody remembers.
     pub(crate) fn note(&mut self, scope: Scope, epoch: Epoch, kind: PurgeKind) {
         self.newest = self.newest.max(epoch);
-        let stands = self.purges.entry((scope, kind)).or_insert(epoch);
-        *stands = epoch.max(*stands);
+        let purge = (scope, kind);
+        match self.purges.get(&purge).copied() {
+            Some(known) if known >= epoch => return,
+            Some(known) => self.take_out(known, &purge),
+            None => {}
+        }
+        self.order.entry(epoch).or_default().push(purge.clone());
+        self.purges.insert(purge, epoch);
         self.forget_beyond(MAX_REMEMBERED);
+    }
+
+    fn take_out(&mut self, epoch: Epoch, purge: &(Scope, PurgeKind)) {
+        if let Some(together) = self.order.get_mut(&epoch) {
+            together.retain(|other| other != purge);
+            if together.is_empty() {
+                self.order.remove(&epoch);
+            }
+        }
     }
 
     /// What became of something that began to be fetched at `born`: the most thorough purge since then.
     pub(crate) fn since(&self, born: Epoch, key: &SegmentKey, tags: &[Tag]) -> Option<PurgeKind> {
-        if born >= self.newest {
-            return None;
-        }
-        let later = self.purges().filter(|(_, epoch, _)| *epoch > born);
-        let meant = later.filter(|(scope, _, _)| scope.covers(key, tags)).map(|(_, _, kind)| kind);
+        let first = Epoch(born.0.saturating_add(1));
+        let later = self.order.range(first..).flat_map(|(_, together)| together);
+        let meant = later.filter(|(scope, _)| scope.covers(key, tags)).map(|(_, kind)| *kind);
         meant.min_by_key(|kind| *kind == PurgeKind::Soft)
     }
 
@@ -140,15 +161,15 @@ impl Ledger {
         self.purges.iter().map(|((scope, kind), epoch)| (scope, *epoch, *kind))
     }
 
-    /// Forgets a tenth at a time, so that forgetting is rare.
+    /// Forgets the oldest.
     fn forget_beyond(&mut self, limit: usize) {
-        if self.purges.len() <= limit {
-            return;
+        while self.purges.len() > limit
+            && let Some((_, together)) = self.order.pop_first()
+        {
+            for purge in &together {
+                self.purges.remove(purge);
+            }
         }
-        let mut epochs: Vec<Epoch> = self.purges.values().copied().collect();
-        epochs.sort_unstable();
-        let oldest_kept = epochs[limit / 10];
-        self.purges.retain(|_, epoch| *epoch >= oldest_kept);
     }
 }
 
@@ -209,8 +230,13 @@ mod tests {
         for n in 0..MAX_REMEMBERED + 5 {
             ledger.begin(&Scope::Prefix(format!("t{n}/")), PurgeKind::Hard);
         }
-        assert!(ledger.purges.len() <= MAX_REMEMBERED);
+        assert_eq!(ledger.purges.len(), MAX_REMEMBERED);
+        assert_eq!(ledger.order.values().map(Vec::len).sum::<usize>(), MAX_REMEMBERED);
         let newest = Scope::Prefix(format!("t{}/", MAX_REMEMBERED + 4));
         assert!(ledger.purges().any(|(scope, _, _)| *scope == newest), "the newest are kept");
+        for again in 0..3 {
+            ledger.begin(&newest, PurgeKind::Hard);
+            assert_eq!(ledger.order.values().map(Vec::len).sum::<usize>(), MAX_REMEMBERED, "{again}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use futures_util::future::{join_all, try_join_all};
 use media::{Digest, GroupDigests, GroupSet, SegmentKey, Tag};
 use prometheus::Registry;
 
@@ -178,17 +179,16 @@ impl SegmentStore {
         let metrics = Arc::new(Metrics::new(registry)?);
         let memory = Arc::new(MemoryTier::new(config.memory_bytes.bytes(), metrics.clone()));
         let ledger = Arc::<Mutex<Ledger>>::default();
-        let shared = Shared { memory: memory.clone(), metrics: metrics.clone(), ledger: Arc::clone(&ledger) };
+        let shared = Shared::new(memory.clone(), metrics.clone(), Arc::clone(&ledger));
         let mut devices = devices.into_iter();
-        let mut disks = Vec::new();
-        for (number, disk) in config.disk.iter().enumerate() {
+        let opening = config.disk.iter().enumerate().map(|(number, disk)| {
             let directory = || Arc::new(DirDevice::new(disk.path.clone(), disk.options())) as Arc<dyn Device>;
             let device = devices.next().unwrap_or_else(directory);
-            disks.push(DiskTier::open(number, disk, device, shared.clone()).await?);
-        }
-        let store = Self { max_object: config.max_object_bytes.bytes(), memory, disks, ledger, metrics };
-        store.share_purges();
-        Ok(Arc::new(store))
+            DiskTier::open(number, disk, device, shared.clone())
+        });
+        // Side by side: a start waits as long as the slowest takes, and not for one after the other.
+        let disks = try_join_all(opening).await?;
+        Ok(Arc::new(Self { max_object: config.max_object_bytes.bytes(), memory, disks, ledger, metrics }))
     }
 
     /// The newest purge: what is fetched from now on is not touched by purges up to here.
@@ -291,9 +291,8 @@ impl SegmentStore {
     /// anything: each in proportion to its capacity, and the others' keys stay where they are when one leaves.
     fn disk_for(&self, offer: &Offer) -> Option<&Arc<DiskTier>> {
         let online = || self.disks.iter().filter(|disk| disk.mode() == Mode::Online);
-        let draw = |(number, disk): &(usize, &Arc<DiskTier>)| lot(&offer.key, *number, disk.capacity());
-        let drawn = || online().enumerate().max_by(|a, b| draw(a).total_cmp(&draw(b)));
-        online().find(|disk| disk.stands(offer)).or_else(|| drawn().map(|(_, disk)| disk))
+        let drawn = || drawn(&offer.key, online().map(|disk| ((disk.number(), disk.capacity()), disk)));
+        online().find(|disk| disk.stands(offer)).or_else(drawn)
     }
 
     /// Makes everything that a scope covers unfindable in every tier, at once, and for fills that are under way
@@ -302,9 +301,8 @@ impl SegmentStore {
     pub async fn purge(&self, scope: &Scope, kind: PurgeKind) -> Purged {
         let mut purged = self.sweep(scope, kind);
         self.metrics.purged(kind);
-        for disk in &self.disks {
-            purged.disks_behind += u64::from(!disk.make_sure().await);
-        }
+        let sure = join_all(self.disks.iter().map(DiskTier::make_sure)).await;
+        purged.disks_behind = sure.iter().filter(|sure| !**sure).count() as u64;
         tracing::info!(%scope, kind = kind.as_str(), epoch = purged.epoch.0, objects = purged.objects, disks_behind = purged.disks_behind, "purged");
         purged
     }
@@ -316,14 +314,6 @@ impl SegmentStore {
         let on_disks: u64 = self.disks.iter().map(|disk| disk.purge(scope, epoch, kind)).sum();
         let objects = on_disks + self.memory.sweep(scope, kind);
         Purged { epoch, objects, disks_behind: 0 }
-    }
-
-    /// What one disk remembers of purges counts on the others: one may have been away.
-    fn share_purges(&self) {
-        let ledger = self.ledger().clone();
-        for (scope, epoch, kind) in ledger.purges() {
-            self.disks.iter().for_each(|disk| disk.learn_purge(scope, epoch, kind));
-        }
     }
 
     /// Waits until everything offered to the disks so far is written or given up, and on record. What is inserted
@@ -343,16 +333,14 @@ impl SegmentStore {
         }
     }
 
-    /// Takes the disks back after [`SegmentStore::detach`] and recovers what they hold now.
+    /// Takes the disks back after [`SegmentStore::detach`] and recovers what they hold now. Each for itself: one
+    /// that cannot be taken back is offline, and tried again after [`crate::DiskConfig::offline_for`].
     ///
     /// # Errors
     /// [`OpenError::Device`] while another process holds a disk.
     pub async fn attach(&self) -> Result<(), OpenError> {
-        for disk in &self.disks {
-            disk.attach().await?;
-        }
-        self.share_purges();
-        Ok(())
+        let attached = join_all(self.disks.iter().map(DiskTier::attach)).await;
+        attached.into_iter().collect::<Result<(), _>>().map_err(OpenError::from)
     }
 
     /// What the tiers hold.
@@ -370,6 +358,12 @@ impl SegmentStore {
     }
 }
 
+/// The disk a key draws among some, each with its number and capacity. A disk keeps its number when others leave.
+fn drawn<D>(key: &SegmentKey, disks: impl Iterator<Item = ((usize, u64), D)>) -> Option<D> {
+    let lots = disks.map(|((number, capacity), disk)| (lot(key, number, capacity), disk));
+    lots.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, disk)| disk)
+}
+
 /// A key's lot on one disk: the highest wins (weighted rendezvous hashing; Schindelhauer and Schomaker, 2005).
 fn lot(key: &SegmentKey, disk: usize, capacity: u64) -> f64 {
     let digest = Digest::of(format!("{key} {disk}").as_bytes());
@@ -383,5 +377,32 @@ fn lot(key: &SegmentKey, disk: usize, capacity: u64) -> f64 {
 impl fmt::Debug for SegmentStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SegmentStore").field("usage", &self.usage()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use media::{PackageId, Part};
+
+    use super::*;
+
+    #[test]
+    fn keys_stay_where_they_are_when_another_disk_leaves() {
+        let disks = [(0, 100), (1, 100), (2, 200)];
+        let pick = |n: u32, away: Option<usize>| {
+            let (title, rendition) = ("film".parse().expect("a name"), "v720".parse().expect("a name"));
+            let key = SegmentKey { title, package: PackageId(1), rendition, part: Part::Media(n) };
+            let left = disks.into_iter().filter(|(number, _)| Some(*number) != away);
+            drawn(&key, left.map(|disk| (disk, disk.0))).expect("some are left")
+        };
+        let mut counts = [0; 3];
+        for n in 0..2000 {
+            let all = pick(n, None);
+            counts[all] += 1;
+            for away in (0..3).filter(|away| *away != all) {
+                assert_eq!(pick(n, Some(away)), all, "key {n} without disk {away}");
+            }
+        }
+        assert!((900..1100).contains(&counts[2]) && (400..600).contains(&counts[0]), "{counts:?}");
     }
 }

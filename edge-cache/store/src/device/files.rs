@@ -167,7 +167,7 @@ impl Files {
 
     fn open_as(&self, name: FileName, writable: bool) -> io::Result<Handle> {
         let path = self.path(name);
-        let mut options = File::options();
+        let mut options = ours();
         options.read(true).write(writable);
         let handle = |file, direct| Handle { name, direct, writable, file: Arc::new(file) };
         if is_slab(name) && self.direct.load(Ordering::Relaxed) {
@@ -188,7 +188,7 @@ impl Files {
 
     fn create_file(&self, name: FileName) -> io::Result<File> {
         // What viewers paid for is nobody else's to read.
-        File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(self.path(name))
+        ours().read(true).write(true).create(true).truncate(false).mode(0o600).open(self.path(name))
     }
 
     fn refuse_direct(&self) {
@@ -283,7 +283,7 @@ impl Files {
     }
 
     fn set_len(&self, name: FileName, len: u64) -> io::Result<()> {
-        let before = match File::options().write(true).open(self.path(name)) {
+        let before = match ours().write(true).open(self.path(name)) {
             Ok(file) => Some((file.metadata()?.len(), file)),
             Err(error) if is_missing(&error) => None,
             Err(error) => return Err(error),
@@ -340,6 +340,13 @@ impl Files {
     }
 }
 
+/// How files of ours are opened: where a link has taken the name of one, what it leads to is left alone.
+fn ours() -> fs::OpenOptions {
+    let mut options = File::options();
+    options.custom_flags(OFlags::NOFOLLOW.bits() as i32);
+    options
+}
+
 /// Makes a directory with everything above it, and their names safe.
 fn make_dir(path: &Path) -> io::Result<()> {
     let missing = path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists());
@@ -372,7 +379,7 @@ fn lock_dir(root: &Path, held: Option<&File>) -> io::Result<Option<File>> {
 
 /// Opens for direct I/O and tries it: some file systems refuse the open, some only the first read.
 fn open_direct(mut options: fs::OpenOptions, path: &Path) -> io::Result<File> {
-    let file = options.custom_flags(OFlags::DIRECT.bits() as i32).open(path)?;
+    let file = options.custom_flags((OFlags::DIRECT | OFlags::NOFOLLOW).bits() as i32).open(path)?;
     let mut page = AlignedBuffer::new(PAGE as usize);
     match file.read_at(page.as_mut_slice(), 0) {
         Err(error) if is(&error, Errno::INVAL) => Err(error),

@@ -116,7 +116,8 @@ impl MemoryDevice {
         self.lock().faults.writes = fault;
     }
 
-    /// Every sync fails so and makes nothing safe, until `None`.
+    /// Every sync fails so, until `None`. It makes nothing safe, and as with a real kernel no later one does
+    /// either: what was to be safe is shown until the power fails, and is lost then.
     pub fn fail_syncs(&self, fault: Option<io::ErrorKind>) {
         self.lock().faults.syncs = fault;
     }
@@ -348,6 +349,7 @@ impl State {
         }
         if let Err(error) = refuse(self.faults.syncs) {
             self.unsound.push(file);
+            self.files.forget_unsynced(file);
             return Err(error);
         }
         self.files.sync(file);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::timeout;
 
 use super::geometry::{Geometry, Piece, deal};
@@ -14,6 +15,8 @@ use crate::device::{Device, FileName};
 
 /// Opening lists a directory and setting room aside may write to it: they get more time than a read.
 const PATIENT: u32 = 3;
+/// An object in many pieces takes no more of the device's places than leaves some for others.
+const PIECES_AT_ONCE: usize = 4;
 
 /// A device whose operations end with [`io::ErrorKind::TimedOut`] when it does not answer. What was begun may
 /// still take place then.
@@ -38,8 +41,7 @@ impl Drive {
     }
 
     pub(crate) async fn read(&self, file: FileName, at: u64, len: u64) -> io::Result<Bytes> {
-        let len = usize::try_from(len).map_err(io::Error::other)?;
-        within(self.read_timeout, self.device.read(file, at, len)).await
+        within(self.read_timeout, self.read_piece(file, at, len)).await
     }
 
     pub(crate) async fn write(&self, file: FileName, at: u64, parts: Vec<Bytes>) -> io::Result<()> {
@@ -54,18 +56,22 @@ impl Drive {
         within(self.write_timeout * PATIENT, self.device.resize(file, len)).await
     }
 
-    /// The bytes of a range of an object, one buffer for each piece of the disk they lie in.
+    /// The bytes of a range of an object, one buffer for each piece of the disk they lie in. However many those
+    /// are, the patience is that for one read.
     pub(crate) async fn read_object(
         &self,
         geometry: Geometry,
         extents: &[Extent],
         range: std::ops::Range<u64>,
     ) -> io::Result<Vec<Bytes>> {
-        let mut read = Vec::new();
-        for Piece { file, at, len } in geometry.pieces(extents, range) {
-            read.push(self.read(file, at, len).await?);
-        }
-        Ok(read)
+        let pieces = geometry.pieces(extents, range).into_iter();
+        let reads = pieces.map(|Piece { file, at, len }| self.read_piece(file, at, len));
+        within(self.read_timeout, stream::iter(reads).buffered(PIECES_AT_ONCE).try_collect()).await
+    }
+
+    async fn read_piece(&self, file: FileName, at: u64, len: u64) -> io::Result<Bytes> {
+        let len = usize::try_from(len).map_err(io::Error::other)?;
+        self.device.read(file, at, len).await
     }
 
     /// Writes parts of an object from a place in it on. Tells which files were written to.

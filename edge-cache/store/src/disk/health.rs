@@ -1,6 +1,9 @@
 //! Whether a disk is used, and what a failure changes about that. Values only.
 
+use std::collections::VecDeque;
 use std::io::ErrorKind;
+
+use media::SegmentKey;
 
 /// How a disk is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +31,11 @@ impl Mode {
         }
     }
 
+    /// Whether there is nothing to mend about it.
+    pub(crate) const fn is_well(self) -> bool {
+        matches!(self, Self::Online | Self::Detached)
+    }
+
     pub(crate) const fn reads(self) -> bool {
         !matches!(self, Self::Offline)
     }
@@ -43,6 +51,73 @@ impl Mode {
             (_, Operation::Write) if refuses_writes(kind) => Self::ReadOnly,
             (_, Operation::Read | Operation::Write) => Self::Offline,
         }
+    }
+}
+
+/// How a disk is used, and whether somebody tries to get it back: one value, so that a failure at the very
+/// moment of a return is neither overlooked nor undone.
+#[derive(Debug)]
+pub(crate) struct Health {
+    mode: Mode,
+    watched: bool,
+}
+
+impl Default for Health {
+    /// A disk that nobody has opened yet.
+    fn default() -> Self {
+        Self { mode: Mode::Offline, watched: false }
+    }
+}
+
+impl Health {
+    pub(crate) fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    pub(crate) fn set(&mut self, mode: Mode) {
+        self.mode = mode;
+    }
+
+    /// Takes a failure in. Gives the new mode if it is another one.
+    pub(crate) fn failed(&mut self, operation: Operation, kind: ErrorKind) -> Option<Mode> {
+        let after = self.mode.after(operation, kind);
+        (std::mem::replace(&mut self.mode, after) != after).then_some(after)
+    }
+
+    /// Whether the caller has to begin to watch: something is to be mended, and nobody tries.
+    pub(crate) fn begin_watch(&mut self) -> bool {
+        let begins = !self.mode.is_well() && !self.watched;
+        self.watched |= begins;
+        begins
+    }
+
+    /// Whether the one who watches may go.
+    pub(crate) fn end_watch(&mut self) -> bool {
+        self.watched = !self.mode.is_well();
+        !self.watched
+    }
+}
+
+/// Most objects that are remembered to have failed.
+const REMEMBERED: usize = 64;
+
+/// Objects that could not be read. The first time that may be the disk; the second time, after the disk was
+/// opened anew, it is a bad sector.
+#[derive(Debug, Default)]
+pub(crate) struct Unreadable(VecDeque<SegmentKey>);
+
+impl Unreadable {
+    /// Whether the object failed before. If not it is remembered, and the oldest forgotten.
+    pub(crate) fn again(&mut self, key: &SegmentKey) -> bool {
+        if let Some(at) = self.0.iter().position(|known| known == key) {
+            self.0.remove(at);
+            return true;
+        }
+        if self.0.len() == REMEMBERED {
+            self.0.pop_front();
+        }
+        self.0.push_back(key.clone());
+        false
     }
 }
 
@@ -101,5 +176,38 @@ mod tests {
         ] {
             assert_eq!(before.after(operation, kind), after, "{before:?} {operation:?} {kind:?}");
         }
+    }
+
+    #[test]
+    fn one_watches_as_long_as_there_is_something_to_mend() {
+        let mut health = Health::default();
+        assert!(health.begin_watch() && !health.begin_watch(), "one is enough");
+        assert!(!health.end_watch(), "it is not mended");
+        health.set(Mode::Online);
+        // It fails again between its return and the end of the watch.
+        assert_eq!(health.failed(Operation::Read, ErrorKind::Other), Some(Mode::Offline));
+        assert!(!health.begin_watch() && !health.end_watch(), "so whoever watches stays");
+        health.set(Mode::Online);
+        assert!(health.end_watch());
+        assert_eq!(health.failed(Operation::Write, ErrorKind::StorageFull), Some(Mode::ReadOnly));
+        assert_eq!(health.failed(Operation::Write, ErrorKind::StorageFull), None);
+        assert!(health.begin_watch());
+        health.set(Mode::Detached);
+        assert_eq!(health.failed(Operation::Write, ErrorKind::Other), None, "it is not ours to mend");
+        assert!(health.end_watch());
+    }
+
+    #[test]
+    fn a_second_failure_of_the_same_object_is_told_and_few_are_remembered() {
+        let key = |n| {
+            let path = format!("film/00000000000000ff/v720/{n}.m4s");
+            SegmentKey::parse(&path).expect("a key").0
+        };
+        let mut unreadable = Unreadable::default();
+        assert!(!unreadable.again(&key(0)) && unreadable.again(&key(0)));
+        assert!(!unreadable.again(&key(0)), "by then it is another object");
+        (1..=REMEMBERED).for_each(|n| assert!(!unreadable.again(&key(n))));
+        assert!(!unreadable.again(&key(0)), "forgotten");
+        assert!(unreadable.again(&key(REMEMBERED)));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! An entry is 40 bytes, its place in the policy 20, its place in the hash table 5 to 12; names are shared by
 //! all segments of a rendition. What few objects need (further extents, the groups of a partial object) stands
-//! in maps beside. `tests/index_memory.rs` measures the sum.
+//! in maps beside. `tests/index_size.rs` measures the sum.
 //!
 //! Every change is also put, in the same breath, into [`Index::pending`]: the records that the log still has to
 //! take. Units that an object gave up are in limbo until the records that say so are in the log: nobody writes
@@ -10,8 +10,10 @@
 
 mod purge;
 mod tell;
+#[cfg(test)]
+mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use hashbrown::HashTable;
@@ -57,6 +59,8 @@ pub(crate) struct Index {
     purges: Ledger,
     /// Off while a log is being read: what it says needs no saying again.
     recording: bool,
+    /// Objects the log that is being read speaks of, and there is no room for: their slab was cut, say.
+    rejected: HashSet<(u32, u32)>,
 }
 
 #[derive(Clone, Copy)]
@@ -168,12 +172,8 @@ impl Index {
             limbo_units: 0,
             purges: Ledger::default(),
             recording: false,
+            rejected: HashSet::new(),
         }
-    }
-
-    /// Everything from here on goes into the log.
-    pub(crate) fn record_from_now_on(&mut self) {
-        self.recording = true;
     }
 
     pub(crate) fn usage(&self) -> TierUsage {
@@ -227,9 +227,12 @@ impl Index {
     /// The next object at or after a slot, in no particular order: for whoever walks through all of them.
     pub(crate) fn next_object(&self, from: u32) -> Option<(SegmentKey, Place, u64)> {
         let later = (from..).zip(self.entries.get(from as usize..)?);
-        let (slot, entry) = later.into_iter().find(|(_, entry)| entry.state != State::Vacant)?;
-        let name = self.names.get(entry.name)?;
-        Some((name.key(log::part_of(entry.part)), self.place(Slot(slot), entry), u64::from(entry.len)))
+        let mut named =
+            later.filter(|(_, entry)| entry.state != State::Vacant).filter_map(|(slot, entry)| {
+                let key = self.names.get(entry.name)?.key(log::part_of(entry.part));
+                Some((key, self.place(Slot(slot), entry), u64::from(entry.len)))
+            });
+        named.next()
     }
 
     /// Decides what comes next for somebody who wants to store. `may_grow`: whether longer files are to be
@@ -251,7 +254,7 @@ impl Index {
         let (Some(need), true) = (need, offer.len <= MAX_LEN) else {
             return Step::Refuse(WriteOutcome::NoRoom);
         };
-        if log::part_number(offer.key.part).is_none() {
+        if log::part_number(offer.key.part).is_none() || self.names.are_too_many() {
             return Step::Refuse(WriteOutcome::NoRoom);
         }
         if self.room.free() >= need {
@@ -267,6 +270,10 @@ impl Index {
     fn extend(&mut self, slot: Slot, offer: &Offer) -> Option<Step> {
         let entry = *self.entry(slot)?;
         let same = u64::from(entry.len) == offer.len && entry.root_tag == tag_of(offer.root);
+        if entry.state == State::Growing {
+            // A write that nobody waits for any more may still take place: see `Index::withhold`.
+            return Some(Step::Refuse(WriteOutcome::Failed));
+        }
         if !same || entry.state == State::Stale {
             self.remove_slot(slot);
             return None;
@@ -298,6 +305,9 @@ impl Index {
 
     /// Evicts until there will be room once the log knows of it.
     fn make_room(&mut self, need: u32) -> Step {
+        if need > self.room.units() {
+            return Step::Refuse(WriteOutcome::NoRoom);
+        }
         let batch = EVICTION_BATCH.min(self.limit / 64);
         let mut spared = Vec::new();
         while self.room.free() + self.limbo_units < need.saturating_add(batch) {
@@ -328,7 +338,13 @@ impl Index {
         }
     }
 
-    /// The groups were not written, or not wholly.
+    /// The groups may yet be written: a device that did not answer in time may still do what it was asked. Nobody
+    /// else gets the units before the device was opened anew, which waits for that, and the index with it.
+    pub(crate) fn withhold(&mut self, key: &SegmentKey) {
+        self.writing.remove(key);
+    }
+
+    /// The groups were not written, or not wholly, and will not be.
     pub(crate) fn abandon(&mut self, key: &SegmentKey, claim: &Claim) {
         if self.writing.get(key) == Some(&claim.serial) {
             self.writing.remove(key);

@@ -8,8 +8,9 @@
 //! ```
 //!
 //! Flag 1 says that everything that stood when this log was begun has been said by now. The checksum is the first
-//! 8 bytes of the BLAKE3 hash of generation, offset of the frame, flags, and records: neither a torn frame nor one that lies in another place is believed. Reading ends at the first frame that does not
-//! check out, so what is read is always a beginning of what was written.
+//! 8 bytes of the BLAKE3 hash of generation, offset of the frame, flags, and records: neither a torn frame nor
+//! one that lies in another place is believed. Reading ends at the first frame that does not check out, so what
+//! is read is always a beginning of what was written.
 //!
 //! Records say what happened to the index, in the order in which it happened; integers are little-endian:
 //!
@@ -24,9 +25,12 @@
 //!
 //! A put of one extent costs 38 bytes and a drop 9; the segments themselves are never in the log.
 
+mod reader;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use media::{PackageId, Part, SegmentKey, Tag, TitleId};
 
+pub(crate) use self::reader::Reader;
 use super::names::Name;
 use super::room::Extent;
 use crate::fields::Fields;
@@ -36,8 +40,10 @@ use crate::purge::{Epoch, PurgeKind, Scope};
 pub(crate) const HEADER_LEN: u64 = 16;
 /// Bytes before a frame's records.
 pub(crate) const FRAME_HEAD: usize = 16;
-/// The longest frame a reader believes in. A writer's are shorter: see `journal`.
-pub(crate) const MAX_FRAME: usize = 64 << 20;
+/// The longest frame a reader believes in.
+const MAX_FRAME: usize = 64 << 20;
+/// A writer's frames are no longer than this, but for their last record.
+const FRAME: usize = 1 << 20;
 
 const MAGIC: [u8; 8] = *b"WEIRLOG1";
 
@@ -113,6 +119,22 @@ fn checksum(generation: u64, at: u64, flags: u32, records: &[u8]) -> [u8; 8] {
     first
 }
 
+/// How many bytes of some records go into the next frame: whole records only, and what is said of an object with
+/// the object.
+pub(crate) fn frame_len(records: &[u8]) -> usize {
+    if records.len() <= FRAME {
+        return records.len();
+    }
+    let (mut fields, mut len) = (Fields(records), 0);
+    while let Some(record) = fields.record() {
+        if len >= FRAME && !matches!(record, Record::Stale { .. }) {
+            break;
+        }
+        len = records.len() - fields.0.len();
+    }
+    if len == 0 { records.len() } else { len }
+}
+
 /// One frame that checks out.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Frame<'a> {
@@ -121,46 +143,31 @@ pub(crate) struct Frame<'a> {
     pub(crate) records: &'a [u8],
 }
 
-/// The frames of a log, up to the first that does not check out.
-pub(crate) struct Frames<'a> {
-    log: &'a [u8],
-    generation: u64,
-    at: usize,
+/// What a frame says of itself.
+struct Head {
+    len: usize,
+    flags: u32,
+    sum: [u8; 8],
 }
 
-impl<'a> Frames<'a> {
-    /// `None` when this is not the log of that generation.
-    pub(crate) fn of(log: &'a [u8], generation: u64) -> Option<Self> {
-        let at = HEADER_LEN as usize;
-        (log.get(..at)? == &header(generation)[..]).then_some(Self { log, generation, at })
+impl Head {
+    /// `None` when no writer would write it.
+    fn of(bytes: &[u8]) -> Option<Self> {
+        let mut fields = Fields(bytes);
+        let head = Self { len: fields.u32()? as usize, flags: fields.u32()?, sum: fields.array()? };
+        (head.len <= MAX_FRAME && head.flags <= 1).then_some(head)
     }
 
-    /// Where the last good frame ended.
-    pub(crate) fn end(&self) -> u64 {
-        self.at as u64
+    fn fits(&self, generation: u64, at: u64, records: &[u8]) -> bool {
+        self.sum == checksum(generation, at, self.flags, records)
     }
-}
 
-impl<'a> Iterator for Frames<'a> {
-    type Item = Frame<'a>;
-
-    fn next(&mut self) -> Option<Frame<'a>> {
-        let mut head = Fields(self.log.get(self.at..)?);
-        let len = head.u32()? as usize;
-        let flags = head.u32()?;
-        let sum: [u8; 8] = head.array()?;
-        let records = head.0.get(..len)?;
-        let good = flags <= 1
-            && len <= MAX_FRAME
-            && sum == checksum(self.generation, self.at as u64, flags, records);
-        good.then(|| {
-            self.at += FRAME_HEAD + len;
-            Frame { complete: flags == 1, records }
-        })
+    fn completes(&self) -> bool {
+        self.flags == 1
     }
 }
 
-/// The records of one frame. Ends early at a record that makes no sense, which a checked frame never holds.
+/// The records of one frame. Ends early at bytes that are no record.
 pub(crate) struct Records<'a>(Fields<'a>);
 
 impl<'a> Records<'a> {
@@ -170,10 +177,18 @@ impl<'a> Records<'a> {
 }
 
 impl Iterator for Records<'_> {
-    type Item = Record;
+    /// `None` stands for what is no record, and everything behind it.
+    type Item = Option<Record>;
 
-    fn next(&mut self) -> Option<Record> {
-        self.0.record()
+    fn next(&mut self) -> Option<Option<Record>> {
+        if self.0.0.is_empty() {
+            return None;
+        }
+        let record = self.0.record();
+        if record.is_none() {
+            self.0 = Fields(&[]);
+        }
+        Some(record)
     }
 }
 
@@ -223,9 +238,10 @@ pub(crate) fn put_purge(out: &mut Vec<u8>, scope: &Scope, epoch: Epoch, kind: Pu
     out.put_u32_le(epoch.0);
     out.put_u8(u8::from(kind == PurgeKind::Soft));
     out.put_u8(word);
-    let text = &text.as_bytes()[..text.len().min(usize::from(u16::MAX))];
+    // No name is so long: a prefix that is cut off here covers nothing, as it did before.
+    let text = &text[..text.floor_char_boundary(usize::from(u16::MAX))];
     out.put_u16_le(text.len() as u16);
-    out.put_slice(text);
+    out.put_slice(text.as_bytes());
 }
 
 fn put_place(out: &mut Vec<u8>, word: u8, name: u32, part: u32) {
@@ -305,9 +321,14 @@ impl Fields<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::device::{FileName, MemoryDevice};
+    use crate::disk::drive::Drive;
 
     fn key() -> SegmentKey {
         SegmentKey::parse("film/00000000000000ff/v720/7.m4s").expect("a key").0
@@ -374,10 +395,57 @@ mod tests {
         out
     }
 
+    /// Whether each frame of a log completes it; `None` when it is no log of that generation.
+    fn read(log: &[u8], generation: u64) -> Option<Vec<bool>> {
+        let (device, mut frames) = (MemoryDevice::new(), Vec::new());
+        device.put(FileName::Log(generation), log);
+        let drive = Drive::new(Arc::new(device), Duration::from_secs(1), Duration::from_secs(1));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("builds");
+        runtime.block_on(async {
+            let mut reader = Reader::open(&drive, generation, log.len() as u64).await.expect("reads")?;
+            while let Some(frame) = reader.next().await.expect("reads") {
+                frames.push(frame.complete);
+            }
+            Some(frames)
+        })
+    }
+
+    fn count(log: &[u8], generation: u64) -> usize {
+        read(log, generation).map_or(0, |frames| frames.len())
+    }
+
     #[test]
     fn records_survive_the_round_trip() {
         let bytes = encode(&records());
-        assert_eq!(Records::of(&bytes).collect::<Vec<_>>(), records());
+        assert_eq!(Records::of(&bytes).flatten().collect::<Vec<_>>(), records());
+        let cut = Records::of(&bytes[..bytes.len() - 1]).collect::<Vec<_>>();
+        assert_eq!(cut.last(), Some(&None), "the last is none");
+    }
+
+    #[test]
+    fn a_prefix_of_any_length_leaves_a_record_that_can_be_read() {
+        for prefix in ["x".repeat(70_000), "x".to_owned() + &"\u{e4}".repeat(40_000)] {
+            let purge =
+                Record::Purge { scope: Scope::Prefix(prefix), epoch: Epoch(1), kind: PurgeKind::Hard };
+            let bytes = encode(&[purge, records()[4].clone()]);
+            let read = Records::of(&bytes).collect::<Vec<_>>();
+            assert!(read.len() == 2 && read.iter().all(Option::is_some));
+        }
+    }
+
+    #[test]
+    fn long_records_are_several_frames_of_whole_records() {
+        let bytes = encode(&records()).repeat(20_000);
+        let (mut rest, mut frames, mut count) = (&bytes[..], 0, 0);
+        while !rest.is_empty() {
+            let (frame, left) = rest.split_at(frame_len(rest));
+            assert!(frame.len() <= FRAME + 200, "{}", frame.len());
+            assert_ne!(frame[0], 4, "what is stale is with its object");
+            count += Records::of(frame).map(|record| usize::from(record.is_some())).sum::<usize>();
+            (rest, frames) = (left, frames + 1);
+        }
+        assert_eq!((count, frames), (20_000 * records().len(), bytes.len().div_ceil(FRAME)));
+        assert_eq!((frame_len(&[]), frame_len(&bytes[..9])), (0, 9));
     }
 
     #[test]
@@ -393,20 +461,19 @@ mod tests {
     fn a_log_reads_as_far_as_it_is_whole() {
         let frames: Vec<Vec<u8>> = records().chunks(3).map(encode).collect();
         let whole = log(7, &frames);
-        assert!(Frames::of(&whole, 8).is_none(), "another generation");
-        let read = |bytes: &[u8]| Frames::of(bytes, 7).map_or(0, Iterator::count);
-        assert_eq!(read(&whole), frames.len());
+        assert_eq!(read(&whole, 8), None, "another generation");
+        assert_eq!(count(&whole, 7), frames.len());
         let mut ends = vec![HEADER_LEN as usize];
         frames.iter().for_each(|frame| ends.push(ends[ends.len() - 1] + FRAME_HEAD + frame.len()));
         for cut in 0..whole.len() {
             let complete = ends.iter().skip(1).filter(|end| **end <= cut).count();
-            assert_eq!(read(&whole[..cut]), complete, "cut at {cut}");
+            assert_eq!(count(&whole[..cut], 7), complete, "cut at {cut}");
         }
         for at in HEADER_LEN as usize..whole.len() {
             let mut wrong = whole.clone();
             wrong[at] ^= 1;
             let before = ends.iter().skip(1).filter(|end| **end <= at).count();
-            assert_eq!(read(&wrong), before, "flipped at {at}");
+            assert_eq!(count(&wrong, 7), before, "flipped at {at}");
         }
     }
 
@@ -415,14 +482,10 @@ mod tests {
         let mut log = log(7, &[encode(&records())]);
         let head = frame_head(7, log.len() as u64, true, b"");
         log.extend_from_slice(&head);
-        let flags =
-            |log: &[u8]| Frames::of(log, 7).into_iter().flatten().map(|frame| frame.complete).collect();
-        let said: Vec<bool> = flags(&log);
-        assert_eq!(said, [false, true]);
+        assert_eq!(read(&log, 7), Some(vec![false, true]));
         let at = log.len() - FRAME_HEAD + 4;
         log[at] = 0;
-        let said: Vec<bool> = flags(&log);
-        assert_eq!(said, [false], "the checksum covers it");
+        assert_eq!(read(&log, 7), Some(vec![false]), "the checksum covers it");
     }
 
     #[test]
@@ -431,7 +494,7 @@ mod tests {
         let good = log(7, &[frame.clone(), frame]);
         let mut moved = good[..HEADER_LEN as usize].to_vec();
         moved.extend_from_slice(&good[(good.len() + HEADER_LEN as usize) / 2..]);
-        assert_eq!(Frames::of(&moved, 7).map(Iterator::count), Some(0));
+        assert_eq!(read(&moved, 7), Some(vec![]));
     }
 
     #[test]
@@ -448,9 +511,7 @@ mod tests {
             Records::of(&bytes).count();
             let mut log = header(generation).to_vec();
             log.extend_from_slice(&bytes);
-            if let Some(frames) = Frames::of(&log, generation) {
-                frames.count();
-            }
+            read(&log, generation);
         }
     }
 }

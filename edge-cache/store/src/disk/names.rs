@@ -1,5 +1,6 @@
 //! Renditions by number: a million segments share a few thousand names, so each segment holds a number.
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
@@ -31,12 +32,17 @@ impl Name {
     }
 }
 
+/// A log that speaks of higher numbers is not believed: there is a place for each number up to the highest.
+const NUMBERS: u32 = 1 << 22;
+/// So many renditions have objects on one disk at most.
+const MOST: usize = NUMBERS as usize / 2;
+
 /// Names by number. A number is free again when no object has it any more.
 #[derive(Default)]
 pub(crate) struct Names {
     numbers: HashTable<u32>,
     named: Vec<Option<Used>>,
-    free: Vec<u32>,
+    free: BTreeSet<u32>,
     hasher: Hash,
 }
 
@@ -70,13 +76,18 @@ impl Names {
         self.named.get(number as usize)?.as_ref().map(|used| &used.name)
     }
 
+    /// Whether no further name is to be held. Few more may be: whoever asked before has yet to hold his.
+    pub(crate) fn are_too_many(&self) -> bool {
+        self.numbers.len() >= MOST
+    }
+
     /// One object more has this name. Gives its number, and whether the name is new.
     pub(crate) fn hold(&mut self, key: &SegmentKey, tags: &Arc<[Tag]>) -> (u32, bool) {
         if let Some(number) = self.find(key) {
             self.hold_number(number);
             return (number, false);
         }
-        let number = self.free.pop().unwrap_or(self.named.len() as u32);
+        let number = self.free.first().copied().unwrap_or(self.named.len() as u32);
         self.define(number, Name::of(key, tags));
         self.hold_number(number);
         (number, true)
@@ -105,27 +116,32 @@ impl Names {
         }
     }
 
-    /// Gives a number a name, as a log says it. Objects that had the number under another name are not asked:
-    /// a log says so only when there are none.
-    pub(crate) fn define(&mut self, number: u32, name: Name) {
-        if self.get(number) == Some(&name) {
-            return;
+    /// Gives a number a name, as a log says it; `false` for a number that no disk gives. Objects that had the
+    /// number under another name are not asked: a log says so only when they are about to go.
+    pub(crate) fn define(&mut self, number: u32, name: Name) -> bool {
+        if number >= NUMBERS {
+            return false;
         }
-        self.undefine(number);
-        let elsewhere = self.find(&name.key(Part::Init));
-        elsewhere.into_iter().for_each(|other| self.undefine(other));
+        if self.get(number) == Some(&name) {
+            return true;
+        }
+        let objects = self.undefine(number);
+        if let Some(elsewhere) = self.find(&name.key(Part::Init)) {
+            self.undefine(elsewhere);
+        }
         let at = number as usize;
         if at >= self.named.len() {
             self.free.extend(self.named.len() as u32..number);
             self.named.resize_with(at + 1, || None);
         } else {
-            self.free.retain(|free| *free != number);
+            self.free.remove(&number);
         }
         let hash = self.hasher.of(&name.title, name.package, &name.rendition);
-        self.named[at] = Some(Used { name, objects: 0 });
+        self.named[at] = Some(Used { name, objects });
         let Self { numbers, named, hasher, .. } = self;
         let rehash = |number: &u32| hash_of(hasher, named, *number);
         numbers.insert_unique(hash, number, rehash);
+        true
     }
 
     /// Every name with its number.
@@ -138,16 +154,20 @@ impl Names {
         let unused = |used: &Option<Used>| used.as_ref().is_some_and(|used| used.objects == 0);
         let numbers: Vec<u32> =
             (0..).zip(&self.named).filter(|(_, used)| unused(used)).map(|(number, _)| number).collect();
-        numbers.into_iter().for_each(|number| self.undefine(number));
+        for number in numbers {
+            self.undefine(number);
+        }
     }
 
-    fn undefine(&mut self, number: u32) {
-        let Some(used) = self.named.get_mut(number as usize).and_then(Option::take) else { return };
+    /// Tells how many objects had the number.
+    fn undefine(&mut self, number: u32) -> u32 {
+        let Some(used) = self.named.get_mut(number as usize).and_then(Option::take) else { return 0 };
         let hash = self.hasher.of(&used.name.title, used.name.package, &used.name.rendition);
         if let Ok(entry) = self.numbers.find_entry(hash, |known| *known == number) {
             entry.remove();
         }
-        self.free.push(number);
+        self.free.insert(number);
+        used.objects
     }
 }
 
@@ -188,7 +208,7 @@ mod tests {
     fn a_log_may_define_numbers_in_any_order() {
         let (mut names, tags) = (Names::default(), Arc::default());
         for (number, title) in [(5, "e"), (2, "b"), (5, "f"), (5, "f")] {
-            names.define(number, Name::of(&key(title, "v1"), &tags));
+            assert!(names.define(number, Name::of(&key(title, "v1"), &tags)));
         }
         assert_eq!(names.find(&key("e", "v1")), None);
         assert_eq!(names.find(&key("f", "v1")), Some(5));
@@ -196,10 +216,12 @@ mod tests {
         names.define(1, Name::of(&key("f", "v1"), &tags));
         assert_eq!(names.find(&key("f", "v1")), Some(1), "a name has one number");
         names.forget_unused();
-        assert_eq!((names.find(&key("f", "v1")), names.find(&key("b", "v1"))), (None, None));
+        let found = ["f", "b"].map(|title| names.find(&key(title, "v1")));
+        assert_eq!(found, [Some(1), None], "an object has the number 1, whatever it means");
         let mut sorted = fresh.clone();
         sorted.sort_unstable();
         assert_eq!(sorted, [0, 1, 3, 4, 6], "{fresh:?}");
+        assert!(!names.define(NUMBERS, Name::of(&key("g", "v1"), &tags)), "nobody has so many");
     }
 
     #[test]

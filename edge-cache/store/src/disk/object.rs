@@ -11,7 +11,7 @@ use media::digest::{group_count, group_range};
 use media::{Digest, GroupDigests, GroupSet, SegmentKey};
 
 use super::DiskTier;
-use super::health::Operation;
+use super::health::{Mode, Operation};
 use super::index::Place;
 use crate::body::SegmentBody;
 use crate::device::PAGE;
@@ -215,11 +215,15 @@ impl DiskObject {
         let read = self.tier.drive.read_object(geometry, &self.place.extents, range.clone()).await;
         let pieces = read.map_err(|error| {
             tracing::debug!(key = %self.label.key, %error, "an object could not be read");
-            let fault = ReadFault::from(error.kind());
-            if matches!(fault, ReadFault::Device | ReadFault::Slow) {
-                self.tier.failed(Operation::Read, &error);
+            match ReadFault::from(error.kind()) {
+                // A disk is not taken away again and again for one object. It is bought anew.
+                ReadFault::Device if self.tier.is_bad_sector(&self.label.key) => ReadFault::Corrupt,
+                fault @ (ReadFault::Device | ReadFault::Slow) => {
+                    self.tier.failed(Operation::Read, &error);
+                    fault
+                }
+                fault => fault,
             }
-            fault
         })?;
         let bytes = join(pieces);
         let whole = bytes.len() as u64 == range.end - range.start;
@@ -227,10 +231,11 @@ impl DiskObject {
     }
 
     /// Acts on what is wrong. What does not verify because its units belong to another object by now is not
-    /// corrupt.
+    /// corrupt; who knows what they belong to when the disk is another process's.
     fn judged<T>(&self, outcome: Result<T, Trouble>) -> Result<T, ReadFault> {
         outcome.map_err(|trouble| {
-            let stands = self.tier.index().again(self.place.slot, self.place.serial).is_some();
+            let ours = self.tier.mode() != Mode::Detached;
+            let stands = ours && self.tier.index().again(self.place.slot, self.place.serial).is_some();
             let (fault, wrong) = match trouble {
                 Trouble::Whole(ReadFault::Corrupt) | Trouble::Groups(_) if !stands => (ReadFault::Gone, None),
                 Trouble::Whole(fault) => (fault, None),

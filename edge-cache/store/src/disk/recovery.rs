@@ -6,19 +6,14 @@
 use std::collections::HashMap;
 use std::io;
 
-use bytes::{Bytes, BytesMut};
-
 use super::drive::Drive;
 use super::geometry::{Geometry, SuperblockError};
 use super::index::Index;
-use super::journal::Tail;
-use super::log::{Frames, Records};
+use super::journal::{Tail, Trust};
+use super::log::{Reader, Records};
 use crate::device::{FileName, PAGE};
 use crate::metrics::Recovered;
 use crate::purge::Ledger;
-
-/// The log is read in pieces of this length.
-const READ: u64 = 8 << 20;
 
 /// What was found.
 pub(crate) struct Recovery {
@@ -40,6 +35,7 @@ pub(crate) async fn recover(
     wish: Wish,
     purges: &Ledger,
     first_serial: u32,
+    trust: Trust,
 ) -> io::Result<Recovery> {
     let mut files = drive.open().await?;
     let mut counts = Vec::new();
@@ -56,17 +52,17 @@ pub(crate) async fn recover(
     let mut index = Index::new(geometry, limit, first_serial);
     let units = fit_slabs(drive, geometry, limit, &files).await?;
     index.grown_to(units);
-    let (tail, rejected) = replay(drive, &files, &mut index).await?;
-    index.forget_unused_names();
-    index.record_from_now_on();
+    let logs = logs(&files);
+    let (tail, rejected) = replay(drive, &logs, &mut index).await?;
+    let tail = if trust == Trust::Read { Tail::after(generations(&logs)) } else { tail };
+    index.replayed();
     if !tail.is_complete() {
         // Its names may not be in the log yet.
         index.retell();
     }
-    for (scope, epoch, kind) in purges.purges() {
-        if !index.purges().knows(scope, epoch, kind) {
-            index.purge(scope, epoch, kind);
-        }
+    for (scope, epoch, kind) in index.unknown(purges) {
+        index.purge(&scope, epoch, kind);
+        tokio::task::yield_now().await;
     }
     counts.extend([(Recovered::Kept, index.usage().objects), (Recovered::Rejected, rejected)]);
     Ok(Recovery { index, tail, counts })
@@ -81,24 +77,35 @@ async fn superblock(
     let Some(len) = len else {
         return Ok(Err((!files.is_empty()).then_some(SuperblockError::Malformed)));
     };
-    for at in [0, PAGE] {
-        if at + PAGE > len {
-            break;
-        }
-        let page = drive.read(FileName::Superblock, at, PAGE).await?;
+    let mut unreadable = None;
+    for at in [0, PAGE].into_iter().take_while(|at| at + PAGE <= len) {
+        let page = match drive.read(FileName::Superblock, at, PAGE).await {
+            // A bad sector, maybe; the second copy lies on another.
+            Err(error) if error.kind() != io::ErrorKind::TimedOut => {
+                unreadable = unreadable.or(Some(error));
+                continue;
+            }
+            page => page?,
+        };
         match Geometry::decode(&page) {
             Err(SuperblockError::Malformed) => {}
             Ok(geometry) if at > 0 => {
-                tracing::warn!(
-                    "the superblock of a disk is damaged; its second copy is used and the first mended"
-                );
-                write_superblock(drive, geometry).await?;
+                mend_superblock(drive, geometry).await;
                 return Ok(Ok(geometry));
             }
             known => return Ok(known.map_err(Some)),
         }
     }
-    Ok(Err(Some(SuperblockError::Malformed)))
+    // What cannot be read now may be read later: nothing is emptied for it.
+    unreadable.map_or(Ok(Err(Some(SuperblockError::Malformed))), Err)
+}
+
+/// The first copy, from the second. A disk that cannot be written may be read all the same.
+async fn mend_superblock(drive: &Drive, geometry: Geometry) {
+    tracing::warn!("the superblock of a disk is damaged; its second copy is used and the first mended");
+    if let Err(error) = write_superblock(drive, geometry).await {
+        tracing::warn!(%error, "the superblock of a disk could not be mended");
+    }
 }
 
 /// Two copies: a page that rots must not cost everything on the disk.
@@ -147,44 +154,40 @@ async fn fit_slabs(
     Ok(units)
 }
 
-fn logs(files: &[(FileName, u64)]) -> Vec<u64> {
-    let generation = |(name, _): &(FileName, u64)| match name {
-        FileName::Log(generation) => Some(*generation),
+/// Generation and length of each log, the oldest first. None can come after the last generation there is, so
+/// nobody ever wrote one of it.
+fn logs(files: &[(FileName, u64)]) -> Vec<(u64, u64)> {
+    let log = |(name, len): &(FileName, u64)| match name {
+        FileName::Log(generation) => (*generation < u64::MAX).then_some((*generation, *len)),
         FileName::Superblock | FileName::Slab(_) => None,
     };
-    let mut logs: Vec<u64> = files.iter().filter_map(generation).collect();
+    let mut logs: Vec<(u64, u64)> = files.iter().filter_map(log).collect();
     logs.sort_unstable();
     logs
 }
 
+fn generations(logs: &[(u64, u64)]) -> Vec<u64> {
+    logs.iter().map(|(generation, _)| *generation).collect()
+}
+
 /// Reads the logs in order, from the newest one that is complete on. Gives the place to go on at, and how many
 /// records made no sense.
-async fn replay(drive: &Drive, files: &[(FileName, u64)], index: &mut Index) -> io::Result<(Tail, u64)> {
-    let logs = logs(files);
-    let mut read = Vec::new();
-    for generation in logs.iter().rev() {
-        let log = read_log(drive, *generation, files).await?;
-        // Where there is one log only, nothing depends on the answer.
-        let enough = logs.len() > 1 && is_complete(&log, *generation);
-        read.push((*generation, log));
-        if enough {
-            break;
-        }
-    }
+async fn replay(drive: &Drive, logs: &[(u64, u64)], index: &mut Index) -> io::Result<(Tail, u64)> {
     let (mut rejected, mut newest) = (0, None);
-    for (generation, log) in read.iter().rev() {
-        let replayed = replay_log(log, *generation, index).await;
+    for (generation, len) in from_complete(drive, logs).await? {
+        let replayed = replay_log(drive, *generation, *len, index).await?;
         rejected += replayed.rejected;
-        newest = Some((*generation, log.len() as u64, replayed));
+        newest = Some((*generation, *len, replayed));
     }
     match newest {
         // Not even its header was written: it is begun anew.
-        None | Some((_, _, Replayed { end: 0, .. })) => Ok((Tail::after(logs), rejected)),
+        None | Some((_, _, Replayed { end: 0, .. })) => Ok((Tail::after(generations(logs)), rejected)),
         Some((generation, len, Replayed { end, complete, .. })) => {
             if end < len {
                 cut_off(drive, generation, end, len).await?;
             }
-            let mut older: Vec<u64> = logs.into_iter().filter(|log| *log != generation).collect();
+            let mut older = generations(logs);
+            older.retain(|log| *log != generation);
             if complete {
                 for log in std::mem::take(&mut older) {
                     drive.resize(FileName::Log(log), 0).await?;
@@ -193,6 +196,17 @@ async fn replay(drive: &Drive, files: &[(FileName, u64)], index: &mut Index) -> 
             Ok((Tail::of(generation, end, complete, older), rejected))
         }
     }
+}
+
+/// The logs from the newest one that is complete on.
+async fn from_complete<'a>(drive: &Drive, logs: &'a [(u64, u64)]) -> io::Result<&'a [(u64, u64)]> {
+    // Of the oldest, nothing depends on the answer.
+    for (at, (generation, len)) in logs.iter().enumerate().skip(1).rev() {
+        if is_complete(drive, *generation, *len).await? {
+            return Ok(&logs[at..]);
+        }
+    }
+    Ok(logs)
 }
 
 /// What comes behind the last good frame goes, for good, before anything is written there.
@@ -217,13 +231,13 @@ struct Replayed {
 /// Bytes of a log replayed between two looks at the other tasks of the thread: some milliseconds.
 const REPLAYED_AT_ONCE: usize = 256 * 1024;
 
-async fn replay_log(log: &Bytes, generation: u64, index: &mut Index) -> Replayed {
+async fn replay_log(drive: &Drive, generation: u64, len: u64, index: &mut Index) -> io::Result<Replayed> {
     let mut replayed = Replayed { rejected: 0, end: 0, complete: false };
-    let Some(mut frames) = Frames::of(log, generation) else { return replayed };
+    let Some(mut log) = Reader::open(drive, generation, len).await? else { return Ok(replayed) };
     let mut since = 0;
-    for frame in frames.by_ref() {
-        let rejected = Records::of(frame.records).map(|record| u64::from(!index.replay(record)));
-        replayed.rejected += rejected.sum::<u64>();
+    while let Some(frame) = log.next().await? {
+        let good = |record: Option<_>| record.is_some_and(|record| index.replay(record));
+        replayed.rejected += Records::of(frame.records).map(good).filter(|good| !good).count() as u64;
         replayed.complete |= frame.complete;
         since += frame.records.len();
         if since >= REPLAYED_AT_ONCE {
@@ -231,20 +245,15 @@ async fn replay_log(log: &Bytes, generation: u64, index: &mut Index) -> Replayed
             tokio::task::yield_now().await;
         }
     }
-    Replayed { end: frames.end(), ..replayed }
+    Ok(Replayed { end: log.end(), ..replayed })
 }
 
-fn is_complete(log: &Bytes, generation: u64) -> bool {
-    Frames::of(log, generation).into_iter().flatten().any(|frame| frame.complete)
-}
-
-async fn read_log(drive: &Drive, generation: u64, files: &[(FileName, u64)]) -> io::Result<Bytes> {
-    let file = FileName::Log(generation);
-    let len = files.iter().find(|(name, _)| *name == file).map_or(0, |(_, len)| *len);
-    let mut log = BytesMut::new();
-    while (log.len() as u64) < len {
-        let at = log.len() as u64;
-        log.extend_from_slice(&drive.read(file, at, READ.min(len - at)).await?);
+async fn is_complete(drive: &Drive, generation: u64, len: u64) -> io::Result<bool> {
+    let Some(mut log) = Reader::open(drive, generation, len).await? else { return Ok(false) };
+    while let Some(frame) = log.next().await? {
+        if frame.complete {
+            return Ok(true);
+        }
     }
-    Ok(log.freeze())
+    Ok(false)
 }

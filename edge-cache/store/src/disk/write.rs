@@ -55,8 +55,9 @@ impl DiskTier {
         if known.is_some_and(|place| offer.groups.runs().all(|run| place.present.has_all(run))) {
             return Err(WriteOutcome::Present);
         }
-        let bytes = u32::try_from(offer.groups.bytes().max(LEAST_QUEUED));
-        let bytes = bytes.map_err(|_| WriteOutcome::QueueFull)?;
+        // What is longer than the queue has it for itself.
+        let bytes = u32::try_from(offer.groups.bytes().max(LEAST_QUEUED)).unwrap_or(u32::MAX);
+        let bytes = bytes.min(self.queue_bytes);
         self.queue.clone().try_acquire_many_owned(bytes).map_err(|_| WriteOutcome::QueueFull)
     }
 
@@ -84,11 +85,17 @@ impl DiskTier {
         digests: &GroupDigests,
         body: &SegmentBody,
     ) -> io::Result<WriteOutcome> {
-        let mut claimed = match self.claim(offer).await? {
+        let claimed = match self.claim(offer).await? {
             Ok(claim) => Claimed { tier: self, offer, claim: Some(claim) },
             Err(refused) => return Ok(refused),
         };
-        let written = self.write(offer, claimed.claim.as_ref(), digests, body).await?;
+        let written = match self.write(offer, claimed.claim.as_ref(), digests, body).await {
+            Ok(written) => written,
+            Err(error) => {
+                claimed.failed(&error);
+                return Err(error);
+            }
+        };
         if !claimed.commit() {
             return Ok(WriteOutcome::Removed);
         }
@@ -108,6 +115,9 @@ impl DiskTier {
             let mut written = pin!(self.written.notified());
             // Listening begins before the look, so that nothing falls between them.
             written.as_mut().enable();
+            if !self.mode().writes() {
+                return Ok(Err(WriteOutcome::Paused));
+            }
             match self.next_step(offer) {
                 Step::Write(claim) => return Ok(Ok(claim)),
                 Step::Refuse(outcome) => return Ok(Err(outcome)),
@@ -194,7 +204,7 @@ impl DiskTier {
     }
 }
 
-/// A claim that is given back when its writer fails or is dropped.
+/// A claim on its way to one of three ends.
 struct Claimed<'a> {
     tier: &'a Arc<DiskTier>,
     offer: &'a Offer,
@@ -202,20 +212,27 @@ struct Claimed<'a> {
 }
 
 impl Claimed<'_> {
-    fn commit(&mut self) -> bool {
-        let stands = self.claim.take().is_some_and(|claim| self.tier.index().commit(self.offer, &claim));
-        self.tier.written.notify_waiters();
-        stands
+    fn commit(mut self) -> bool {
+        self.claim.take().is_some_and(|claim| self.tier.index().commit(self.offer, &claim))
+    }
+
+    /// Gives the claim back. Not when the device did not answer: what it was asked may still take place.
+    fn failed(mut self, error: &io::Error) {
+        if error.kind() != io::ErrorKind::TimedOut
+            && let Some(claim) = self.claim.take()
+        {
+            self.tier.index().abandon(&self.offer.key, &claim);
+            self.tier.flush_soon();
+        }
     }
 }
 
 impl Drop for Claimed<'_> {
     fn drop(&mut self) {
-        if let Some(claim) = self.claim.take() {
-            self.tier.index().abandon(&self.offer.key, &claim);
-            self.tier.written.notify_waiters();
-            self.tier.flush_soon();
+        if self.claim.is_some() {
+            self.tier.index().withhold(&self.offer.key);
         }
+        self.tier.written.notify_waiters();
     }
 }
 

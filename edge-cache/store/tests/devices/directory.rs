@@ -34,6 +34,8 @@ async fn strangers_are_left_alone() {
     let device = device(temp.path(), 8);
     assert_eq!(device.open().await.expect("opens"), [(FileName::Slab(1), PAGE)]);
     device.resize(FileName::Slab(1), 0).await.expect("ours");
+    device.resize(FileName::Slab(8), PAGE).await.expect_err("the link is not");
+    device.read(FileName::Slab(8), 0, PAGE_LEN).await.expect_err("nor is what it leads to");
     device.close().await.expect("closes");
     for name in strangers {
         assert_eq!(fs::read_to_string(temp.path().join(name)).expect("still there"), name);

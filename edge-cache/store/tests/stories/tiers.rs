@@ -250,7 +250,11 @@ async fn an_object_in_pieces_is_whole() {
     node.store.flush().await;
     assert_eq!(node.metric("weir_store_evictions_total", "disk"), 0, "nobody had to go");
     let node = Node::over(&device, &disk_only(60 * 4096)).await;
+    device.set_delay(Duration::from_millis(300));
+    let begun = tokio::time::Instant::now();
     assert!(large.hit(&node.store).await);
+    assert!(begun.elapsed() < disk_only(0).disk[0].read_timeout, "{:?} for one read", begun.elapsed());
+    device.set_delay(Duration::ZERO);
     for (number, sample) in small.iter().enumerate() {
         assert_eq!(sample.hit(&node.store).await, number % 2 == 1);
     }

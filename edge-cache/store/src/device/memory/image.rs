@@ -137,6 +137,13 @@ impl Files {
         safe.len = live.image.len;
     }
 
+    /// A sync failed: what it should have made safe is not, and no later one will, unless it is written again.
+    pub(super) fn forget_unsynced(&mut self, file: FileName) {
+        if let Some(live) = self.live.get_mut(&file) {
+            live.dirty.clear();
+        }
+    }
+
     /// Changes bytes behind the back of everybody: what is safe changes too, and nothing becomes less safe.
     pub(super) fn rot(&mut self, file: FileName, at: u64, bytes: &[u8]) {
         let Some(live) = self.live.get_mut(&file) else { return };

@@ -3,7 +3,7 @@
 use super::{Entry, Index, State};
 use crate::disk::log;
 use crate::policy::Slot;
-use crate::purge::{Epoch, PurgeKind, Scope};
+use crate::purge::{Epoch, Ledger, PurgeKind, Scope};
 
 impl Index {
     /// Sweeps what a purge is about and notes the purge for what is still to come. Tells how many objects.
@@ -25,12 +25,22 @@ impl Index {
         meant.len() as u64
     }
 
+    /// What others remember of purges, and this disk does not.
+    pub(crate) fn unknown(&self, ledger: &Ledger) -> Vec<(Scope, Epoch, PurgeKind)> {
+        let purges = ledger.purges().filter(|(scope, epoch, kind)| !self.purges.knows(scope, *epoch, *kind));
+        purges.map(|(scope, epoch, kind)| (scope.clone(), epoch, kind)).collect()
+    }
+
     /// The objects a purge is about: older than it, and covered by it.
     fn meant(&self, scope: &Scope, epoch: Epoch) -> Vec<Slot> {
+        if self.objects == 0 {
+            // As at the beginning of a log, which tells all purges before any object.
+            return Vec::new();
+        }
+        let is_older = |entry: &Entry| entry.born < epoch || epoch == Epoch::LAST;
         if let Scope::Segment(key) = scope {
             let slot = self.slot_of(key);
-            let older = |slot: &Slot| self.entry(*slot).is_some_and(|entry| entry.born < epoch);
-            return slot.filter(older).into_iter().collect();
+            return slot.filter(|slot| self.entry(*slot).is_some_and(is_older)).into_iter().collect();
         }
         // Scopes speak of renditions and titles, so each name is asked once, whatever its number of segments.
         let mut covered = Vec::new();
@@ -40,7 +50,7 @@ impl Index {
         }
         let is_meant = |entry: &Entry| {
             entry.state != State::Vacant
-                && entry.born < epoch
+                && is_older(entry)
                 && covered.get(entry.name as usize).copied().unwrap_or_default()
         };
         let entries = (0..).zip(&self.entries).filter(|(_, entry)| is_meant(entry));

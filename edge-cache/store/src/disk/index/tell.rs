@@ -47,12 +47,20 @@ impl Index {
     /// What a log says happened. `false` when it makes no sense here; then nothing happened.
     pub(crate) fn replay(&mut self, record: Record) -> bool {
         match record {
-            Record::Name { number, name } => {
-                self.names.define(number, name);
-                true
+            Record::Name { number, name } => self.names.define(number, name),
+            Record::Put(mut put) => {
+                // Nothing was fetched after purges that are still to come.
+                put.born = put.born.min(self.purges.newest());
+                let stands = self.replay_put(&put);
+                if stands {
+                    self.rejected.remove(&(put.name, put.part));
+                } else {
+                    self.rejected.insert((put.name, put.part));
+                }
+                stands
             }
-            Record::Put(put) => self.replay_put(&put),
             Record::Drop { name, part } => {
+                self.rejected.remove(&(name, part));
                 if let Some(slot) = self.slot_at(name, part) {
                     self.remove_slot(slot);
                     self.settle();
@@ -140,9 +148,14 @@ impl Index {
         self.release(limbo);
     }
 
-    /// A log was read: what it named and no object has is forgotten.
-    pub(crate) fn forget_unused_names(&mut self) {
+    /// All logs were read: everything from here on is recorded. What they named and no object has is forgotten.
+    /// What they spoke of and could not be is dropped on record, for its units may be somebody else's soon.
+    pub(crate) fn replayed(&mut self) {
         self.names.forget_unused();
+        self.recording = true;
+        for (name, part) in std::mem::take(&mut self.rejected) {
+            log::put_drop(&mut self.pending, name, part);
+        }
     }
 
     /// The same without letting go of the name, for a put that says the object again.
