@@ -14,14 +14,16 @@
 //! The cost is one allocation and one timer for each connection.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Written bytes that count as progress. Less than this in a whole write timeout is what pings look like.
-const PROGRESS_BYTES: u64 = 512;
+/// Written bytes that count as progress. On HTTP/2 bytes that came in are taken off: what a viewer can make us say
+/// without taking anything (answers to pings and settings, a byte of data for each window update) is no longer
+/// than what it sends for it.
+const PROGRESS_BYTES: i64 = 512;
 
 /// The waits of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -84,8 +86,8 @@ pub(crate) struct Pulse {
     waiting: AtomicU32,
     /// When the viewer last asked or took something.
     progress: AtomicU64,
-    /// Bytes written since then.
-    trickle: AtomicU64,
+    /// Bytes written since then; on HTTP/2 without those read.
+    trickle: AtomicI64,
     /// When the first byte of a head arrived, plus one; 0 when none has.
     head: AtomicU64,
     /// The socket takes nothing at the moment.
@@ -114,7 +116,7 @@ impl Pulse {
             active: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
             progress: AtomicU64::new(0),
-            trickle: AtomicU64::new(0),
+            trickle: AtomicI64::new(0),
             head: AtomicU64::new(0),
             blocked: AtomicBool::new(false),
             greeted: AtomicBool::new(false),
@@ -143,7 +145,10 @@ impl Pulse {
     }
 
     /// Bytes came in.
-    pub(crate) fn heard(&self) {
+    pub(crate) fn heard(&self, bytes: usize) {
+        if self.overlaps() {
+            self.trickle.fetch_sub(signed(bytes), Relaxed);
+        }
         if self.active.load(Relaxed) == 0 && self.head.load(Relaxed) == 0 {
             self.head.store(self.now_ms() + 1, Relaxed);
         }
@@ -152,8 +157,8 @@ impl Pulse {
     /// Bytes went out.
     pub(crate) fn wrote(&self, bytes: usize) {
         self.blocked.store(false, Relaxed);
-        let trickle = self.trickle.fetch_add(bytes as u64, Relaxed) + bytes as u64;
-        if trickle >= PROGRESS_BYTES {
+        let bytes = signed(bytes);
+        if self.trickle.fetch_add(bytes, Relaxed) + bytes >= PROGRESS_BYTES {
             self.progressed();
         }
     }
@@ -215,6 +220,11 @@ impl Pulse {
     /// the protocol to say so.
     pub(crate) fn leave(&self) -> bool {
         self.leaving.store(true, Relaxed);
+        self.overlaps()
+    }
+
+    /// Whether requests may overlap here.
+    fn overlaps(&self) -> bool {
         self.greeted.load(Relaxed) && self.multiplexed.load(Relaxed)
     }
 
@@ -269,17 +279,20 @@ impl Pulse {
 
     pub(crate) fn snapshot(&self, closing_since: Option<u64>) -> Snapshot {
         let head = self.head.load(Relaxed);
-        let single = !(self.greeted.load(Relaxed) && self.multiplexed.load(Relaxed));
         Snapshot {
             active: self.active.load(Relaxed),
             waiting: self.waiting.load(Relaxed),
             blocked: self.blocked.load(Relaxed),
             greeted: self.greeted.load(Relaxed),
             progress: self.progress.load(Relaxed),
-            head: (head > 0 && single).then(|| head - 1),
+            head: (head > 0 && !self.overlaps()).then(|| head - 1),
             closing_since,
         }
     }
+}
+
+fn signed(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 /// A request that waits for the engine.
@@ -409,21 +422,38 @@ mod tests {
     async fn the_parties_are_heard() {
         let pulse = Pulse::new(Instant::now());
         tokio::time::advance(Duration::from_millis(7)).await;
-        pulse.heard();
+        pulse.heard(1);
         assert_eq!(pulse.snapshot(None).head, Some(7));
         pulse.began(false);
         assert_eq!((pulse.active(), pulse.snapshot(None).head), (1, None));
         tokio::time::advance(Duration::from_millis(10)).await;
         pulse.wrote(17);
-        assert_eq!(pulse.snapshot(None).progress, 7, "a ping is no progress");
+        assert_eq!(pulse.snapshot(None).progress, 7, "a few bytes are no progress");
         pulse.wrote(600);
         assert_eq!(pulse.snapshot(None).progress, 17);
         pulse.ended();
         assert_eq!(pulse.active(), 0);
         pulse.began(true);
         pulse.ended();
-        pulse.heard();
+        pulse.heard(17);
         assert_eq!(pulse.snapshot(None).head, None, "HTTP/2 frames are no head");
+        tokio::time::advance(Duration::from_millis(10)).await;
+        for _ in 0..1_000 {
+            pulse.heard(17);
+            pulse.wrote(17);
+        }
+        // A window update for one byte, and that byte.
+        for _ in 0..1_000 {
+            pulse.heard(13);
+            pulse.wrote(10);
+        }
+        assert_eq!(pulse.snapshot(None).progress, 17, "answers to pings are no progress, however many");
+        pulse.began(true);
+        pulse.ended();
+        tokio::time::advance(Duration::from_millis(10)).await;
+        pulse.heard(13);
+        pulse.wrote(16_384);
+        assert_eq!(pulse.snapshot(None).progress, 37);
         pulse.doom(Cause::Stalled);
         assert_eq!(pulse.cause(), Cause::Stalled);
     }

@@ -10,7 +10,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, HandshakeKind, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -70,6 +70,13 @@ where
 {
     let mut builder = Builder::new(TokioExecutor::new());
     builder.initial_stream_window_size(window);
+    speak_so(&builder, socket).await
+}
+
+async fn speak_so<S>(builder: &Builder<TokioExecutor>, socket: S) -> SendRequest<Full<Bytes>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (sender, connection) = builder.handshake(TokioIo::new(socket)).await.expect("a handshake");
     tokio::spawn(connection);
     sender
@@ -227,6 +234,25 @@ async fn a_window_that_never_opens_is_not_waited_for() {
     assert_eq!(response.status(), 200);
     assert_eq!(world.line().await["end"], "viewer-stalled");
     assert!(timeout(SOON, response.into_body().collect()).await.expect("in time").is_err());
+    world.until("weir_front_connections_ended_total{cause=\"stalled\"}", 1.0).await;
+}
+
+#[tokio::test]
+async fn pings_are_no_reading() {
+    let mut choice = Choice::default();
+    choice.config.write_timeout = Duration::from_millis(400);
+    choice.config.header_timeout = Duration::from_millis(300);
+    let mut world = World::with(choice).await;
+    let path = world.path("v720/1.m4s");
+    let mut builder = Builder::new(TokioExecutor::new());
+    // Some hundred pings in each write timeout, and a window that never opens.
+    builder.timer(TokioTimer::new()).keep_alive_interval(Some(Duration::from_millis(1)));
+    builder.initial_stream_window_size(Some(0));
+    let socket = TcpStream::connect(world.address()).await.expect("connects");
+    let mut sender = speak_so(&builder, socket).await;
+    let response = send(&mut sender, ask(&path)).await;
+    assert_eq!(world.line().await["end"], "viewer-stalled");
+    drop(response);
     world.until("weir_front_connections_ended_total{cause=\"stalled\"}", 1.0).await;
 }
 
