@@ -91,6 +91,7 @@ pub(crate) struct Record {
     user_agent: Option<String>,
     key: Option<SegmentKey>,
     kind: Kind,
+    /// Whose request it is; known when it was let in, and then it counts as under way.
     session: Option<SessionId>,
     status: Option<StatusCode>,
     range: Option<String>,
@@ -105,7 +106,6 @@ pub(crate) struct Record {
 impl Record {
     pub(crate) fn begin(recorder: &Arc<Recorder>, pulse: &Arc<Pulse>, parts: &Parts) -> Self {
         pulse.began(parts.version == Version::HTTP_2);
-        recorder.metrics.in_flight.inc();
         Self {
             recorder: Arc::clone(recorder),
             pulse: Arc::clone(pulse),
@@ -149,8 +149,12 @@ impl Record {
         self.key = Some(key.clone());
     }
 
-    pub(crate) fn of_session(&mut self, session: &SessionId) {
-        self.session = Some(session.clone());
+    /// The request of a session that may watch. Only these count as responses under way: whoever is refused must
+    /// not take anybody's place, however slowly he reads why.
+    pub(crate) fn let_in(&mut self, session: &SessionId) {
+        if self.session.replace(session.clone()).is_none() {
+            self.recorder.metrics.in_flight.inc();
+        }
     }
 
     pub(crate) fn refuse(&mut self, refusal: Refusal) {
@@ -236,7 +240,9 @@ impl Drop for Record {
     fn drop(&mut self) {
         let end = self.final_end();
         let recorder = &self.recorder;
-        recorder.metrics.in_flight.dec();
+        if self.session.is_some() {
+            recorder.metrics.in_flight.dec();
+        }
         recorder.metrics.responded(self.kind, self.status, end);
         if !recorder.sink.offer(self.line(end)) {
             recorder.metrics.lost_lines.inc();
@@ -345,7 +351,7 @@ pub(crate) mod tests {
         let (key, _) = SegmentKey::parse("bbb/00000000000000ff/v720/7.m4s").expect("a key");
         record.asks_for(&key);
         record.about(Kind::of(&key, RenditionKind::Video));
-        record.of_session(&"s-1".parse().expect("valid"));
+        record.let_in(&"s-1".parse().expect("valid"));
         record.served_by(Outcome::Filled, Some("s3".to_owned()));
         record.answer(StatusCode::PARTIAL_CONTENT, Some("0-9".to_owned()));
         tokio::time::advance(Duration::from_millis(12)).await;
@@ -353,7 +359,9 @@ pub(crate) mod tests {
         tokio::time::advance(Duration::from_millis(30)).await;
         record.sent(4);
         record.ended(End::Complete);
+        assert_eq!(recorder.metrics.responses(), 1);
         drop(record);
+        assert_eq!(recorder.metrics.responses(), 0);
         assert_eq!(
             lines.try_recv().as_deref(),
             Ok(concat!(
@@ -374,6 +382,7 @@ pub(crate) mod tests {
         refused.refuse(Refusal::HeadTooLarge);
         refused.answer(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, None);
         refused.ended(End::Complete);
+        assert_eq!(recorder.metrics.responses(), 0, "the refused take no place");
         drop(refused);
         let line = lines.try_recv().expect("a line");
         let (start, agent) = line.split_at(line.find("\"http\"").expect("there"));

@@ -118,7 +118,7 @@ impl Viewer {
                 let claims = self.authoriser.check(token, &key.title, record.time());
                 let session = &claims.map_err(Refusal::Token)?.session;
                 self.overload.serves(session, Instant::now());
-                record.of_session(session);
+                record.let_in(session);
                 self.media(&key, extension, verb, &parts.headers, record).await
             }
         }
@@ -128,7 +128,7 @@ impl Viewer {
     /// bothered: what is refused here costs next to nothing.
     fn shed(&self, token: &str, key: &SegmentKey, path: &str) -> Result<Option<Ready>, Refused> {
         let metrics = &self.recorder.metrics;
-        let active = usize::try_from(metrics.responses()).unwrap_or(usize::MAX);
+        let active = usize::try_from(metrics.responses() + 1).unwrap_or(usize::MAX);
         let session = || self.authoriser.claimed_session(token);
         let verdict = self.overload.judge(opens_session(key), active, Instant::now(), session);
         let shed = match (verdict, self.overload.elsewhere(path)) {

@@ -64,7 +64,7 @@ async fn shake(connector: &TlsConnector, address: SocketAddr) -> TlsStream<TcpSt
         .expect("a handshake")
 }
 
-async fn speak<S>(socket: S, window: Option<u32>) -> SendRequest<Full<Bytes>>
+pub(crate) async fn speak<S>(socket: S, window: Option<u32>) -> SendRequest<Full<Bytes>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -82,11 +82,11 @@ where
     sender
 }
 
-fn ask(path: &str) -> Request<Full<Bytes>> {
+pub(crate) fn ask(path: &str) -> Request<Full<Bytes>> {
     Request::get(format!("https://edge.example{path}")).body(Full::default()).expect("a request")
 }
 
-async fn send(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> Response<Incoming> {
+pub(crate) async fn send(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> Response<Incoming> {
     sender.ready().await.expect("ready");
     timeout(SOON, sender.send_request(request)).await.expect("in time").expect("a response")
 }
