@@ -1,6 +1,6 @@
 //! The header fields of our responses.
 //!
-//! **`Cache-Control: private, max-age=3153600000, immutable`.** What a key names never changes, playlists
+//! **`Cache-Control: private, max-age=315360000, immutable`.** What a key names never changes, playlists
 //! included, so a player's own cache may keep it for good. `private`, because the token is in the URL: a
 //! shared cache in front of us could not share between viewers anyway, and it would go on serving a session
 //! that has expired.
@@ -145,7 +145,8 @@ pub(crate) fn refusal(
     if let (Refusal::Range, Some(total)) = (refusal, about.total) {
         fields.insert(CONTENT_RANGE, value(&format!("bytes */{total}")));
     }
-    if let Some(seconds) = about.retry_after.or(refusal.retry_after()) {
+    if refusal.is_transient() {
+        let seconds = about.retry_after.unwrap_or(1);
         fields.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     if http1 && refusal.closes() {
@@ -219,6 +220,7 @@ mod tests {
         let fields =
             refusal("n", Refusal::Range, 5, Particulars { total: Some(77), retry_after: Some(9) }, true);
         assert_eq!(fields[CACHE_CONTROL], "no-store");
+        assert!(!fields.contains_key(RETRY_AFTER), "a later try would end the same way");
         assert_eq!(fields[CONTENT_RANGE], "bytes */77");
         assert!(!fields.contains_key(CONNECTION));
         let fields = refusal("n", Refusal::HeadTooLarge, 5, Particulars::default(), true);

@@ -119,7 +119,8 @@ impl Viewer {
                 let session = &claims.map_err(Refusal::Token)?.session;
                 self.overload.serves(session, Instant::now());
                 record.let_in(session);
-                self.media(&key, extension, verb, &parts.headers, record).await
+                let served = self.media(&key, extension, verb, &parts.headers, record).await;
+                served.map_err(|refused| self.come_back(&refused, token))
             }
         }
     }
@@ -141,8 +142,13 @@ impl Viewer {
             (Verdict::Refuse(shed), _) => shed,
         };
         metrics.shed.count(shed);
+        Err(self.come_back(&Refusal::Shed.into(), token))
+    }
+
+    /// Says when another try makes sense: those who were let down together are not to come back together.
+    fn come_back(&self, refused: &Refused, token: &str) -> Refused {
         let retry_after = Some(self.overload.retry_after(token));
-        Err(Refused { refusal: Refusal::Shed, about: Particulars { retry_after, ..Particulars::default() } })
+        Refused { refusal: refused.refusal, about: Particulars { retry_after, ..refused.about } }
     }
 
     async fn media(

@@ -31,9 +31,12 @@ async fn a_source_that_is_dead_is_an_error_that_nobody_keeps() {
     world.source.cut_at(0);
     let mut wire = Wire::open(world.address()).await;
     let reply = wire.get(&world.path("v720/1.m4s"), "").await;
-    assert_eq!((reply.status, reply.field("cache-control")), (502, "no-store"));
+    assert_eq!((reply.status, reply.field("cache-control")), (503, "no-store"));
     assert_eq!(reply.text(), "sources-exhausted: no source has it now\n");
-    assert!(reply.field("proxy-status").contains("error=destination_unavailable"));
+    let proxy_status = "test-1; error=destination_unavailable; details=\"sources-exhausted\"";
+    assert_eq!(reply.field("proxy-status"), proxy_status);
+    let retry: u32 = reply.field("retry-after").parse().expect("seconds");
+    assert!((2..=10).contains(&retry));
     assert_eq!(world.line().await["refused"], "sources-exhausted");
     assert_eq!(wire.get(&world.path("main.m3u8"), "").await.status, 200, "the connection still stands");
 }
