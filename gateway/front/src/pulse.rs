@@ -102,8 +102,8 @@ pub(crate) struct Pulse {
     leaving: AtomicBool,
     /// Somebody else needs the place.
     evicted: AtomicBool,
-    /// Wakes the connection's task for that.
-    eviction: Notify,
+    /// Wakes the connection's task to say goodbye.
+    goodbye: Notify,
     /// Who is at the other end, where that is known.
     from: Option<SocketAddr>,
     cause: AtomicU8,
@@ -124,7 +124,7 @@ impl Pulse {
             multiplexed: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             evicted: AtomicBool::new(false),
-            eviction: Notify::new(),
+            goodbye: Notify::new(),
             from: None,
             cause: AtomicU8::new(Cause::Viewer as u8),
         }
@@ -183,6 +183,10 @@ impl Pulse {
     pub(crate) fn began(&self, multiplexed: bool) {
         self.multiplexed.store(multiplexed, Relaxed);
         self.greeted.store(true, Relaxed);
+        if multiplexed && self.leaving() {
+            // It was not known yet how to tell it.
+            self.goodbye.notify_one();
+        }
         self.head.store(0, Relaxed);
         self.active.fetch_add(1, Relaxed);
         self.progressed();
@@ -245,16 +249,16 @@ impl Pulse {
     /// Asks the connection to leave.
     pub(crate) fn evict(&self) {
         self.evicted.store(true, Relaxed);
-        self.eviction.notify_one();
+        self.goodbye.notify_one();
     }
 
     pub(crate) fn is_evicted(&self) -> bool {
         self.evicted.load(Relaxed)
     }
 
-    /// Waits until the connection is asked to leave.
-    pub(crate) async fn evicted(&self) {
-        self.eviction.notified().await;
+    /// Waits until the connection is to hear goodbye in the protocol's way.
+    pub(crate) async fn dismissed(&self) {
+        self.goodbye.notified().await;
     }
 
     /// The connection will be closed after this response, whatever else was sent.
@@ -352,7 +356,8 @@ pub(crate) fn verdict(seen: &Snapshot, now: u64, patience: &Patience) -> Verdict
         return watch(left(seen.progress, write), Cause::Stalled);
     }
     if let Some(since) = seen.closing_since {
-        return watch(left(since, header), Cause::Idle);
+        // The end of the last response may still be behind a window.
+        return watch(left(since.max(seen.progress), header), Cause::Idle);
     }
     if !seen.greeted {
         return watch(left(0, header), Cause::SlowHead);
@@ -403,6 +408,9 @@ mod tests {
         let closing = Snapshot { closing_since: Some(2000), ..idle };
         check(closing, 2050, Verdict::Wait(50));
         check(closing, 2100, Verdict::Drop(Cause::Idle));
+        let ended_late = Snapshot { progress: 9000, ..closing };
+        check(ended_late, 9050, Verdict::Wait(50));
+        check(ended_late, 9100, Verdict::Drop(Cause::Idle));
     }
 
     #[test]

@@ -278,6 +278,29 @@ async fn a_drain_says_goodbye_and_lets_streams_finish() {
     assert_eq!((drained.connections_cut, drained.responses_cut), (0, 0));
 }
 
+#[tokio::test]
+async fn whoever_asks_first_after_a_takeover_hears_goodbye_too() {
+    let mut world = World::new().await;
+    let socket = TcpStream::connect(world.address()).await.expect("connects");
+    world.until("weir_front_connections", 1.0).await;
+    let front = world.front.take().expect("there");
+    let (address, until) = (front.plain_addresses()[0], tokio::time::Instant::now() + SOON * 2);
+    let leaving = tokio::spawn(async move { front.leave(until, until).await });
+    while TcpStream::connect(address).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut sender = speak(socket, None).await;
+    assert_eq!(send(&mut sender, ask("/healthz")).await.status(), 200);
+    let closing = async {
+        while sender.ready().await.is_ok() && sender.send_request(ask("/healthz")).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, closing).await.expect("a goodbye");
+    let left = timeout(SOON, leaving).await.expect("in time").expect("no panic");
+    assert_eq!(left.connections_cut, 0);
+}
+
 /// Frames that the client library would never write.
 #[tokio::test]
 async fn broken_frames_end_the_connection() {
