@@ -72,16 +72,19 @@ pub(crate) fn content(fields: &mut HeaderMap, media_type: &str, len: u64, conten
     }
 }
 
-/// Where the body came from; `package_age` in seconds.
-pub(crate) fn served(
-    fields: &mut HeaderMap,
-    node: &str,
-    outcome: Outcome,
-    source: Option<&str>,
-    package_age: u64,
-) {
-    fields.insert(CACHE_STATUS, value(&cache_status(node, outcome, source)));
-    fields.insert(AGE, HeaderValue::from(age(outcome, package_age)));
+/// Where the body came from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Origin<'a> {
+    pub(crate) outcome: Outcome,
+    pub(crate) source: Option<&'a str>,
+    /// Purged softly, and served because no source delivers.
+    pub(crate) stale: bool,
+}
+
+/// Says where the body came from; `package_age` in seconds.
+pub(crate) fn served(fields: &mut HeaderMap, node: &str, origin: Origin<'_>, package_age: u64) {
+    fields.insert(CACHE_STATUS, value(&cache_status(node, origin)));
+    fields.insert(AGE, HeaderValue::from(age(origin.outcome, package_age)));
 }
 
 const fn age(outcome: Outcome, package_age: u64) -> u64 {
@@ -155,11 +158,13 @@ pub(crate) fn refusal(
     fields
 }
 
-/// RFC 9211. `detail` is the tier of a hit, or the source that was asked.
-fn cache_status(node: &str, outcome: Outcome, source: Option<&str>) -> String {
+/// RFC 9211. `detail` is the tier of a hit, or the source that was asked. What is stale was asked for in vain: that
+/// is no hit.
+fn cache_status(node: &str, Origin { outcome, source, stale }: Origin<'_>) -> String {
     let node = item(node);
     let detail = source.map(|source| format!("; detail={}", item(source))).unwrap_or_default();
     match outcome {
+        Outcome::Memory | Outcome::Disk if stale => format!("{node}; fwd=stale; detail={}", outcome.as_str()),
         Outcome::Memory | Outcome::Disk => format!("{node}; hit; detail={}", outcome.as_str()),
         Outcome::Joined => format!("{node}; fwd=uri-miss; collapsed{detail}"),
         Outcome::Filled => format!("{node}; fwd=uri-miss; stored{detail}"),
@@ -187,8 +192,10 @@ mod tests {
     #[test]
     fn cache_status_says_where_bytes_came_from() {
         let check = |outcome: Outcome, source: Option<&str>, expected: &str| {
-            assert_eq!(cache_status("ams-1", outcome, source), expected);
+            assert_eq!(cache_status("ams-1", Origin { outcome, source, stale: false }), expected);
         };
+        let stale = Origin { outcome: Outcome::Memory, source: None, stale: true };
+        assert_eq!(cache_status("ams-1", stale), "ams-1; fwd=stale; detail=memory");
         check(Outcome::Memory, None, "ams-1; hit; detail=memory");
         check(Outcome::Disk, None, "ams-1; hit; detail=disk");
         check(Outcome::Joined, None, "ams-1; fwd=uri-miss; collapsed");

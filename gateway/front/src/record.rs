@@ -97,6 +97,7 @@ pub(crate) struct Record {
     range: Option<String>,
     outcome: Option<Outcome>,
     source: Option<String>,
+    stale: bool,
     refused: Option<Refusal>,
     first_byte: Option<Duration>,
     bytes: u64,
@@ -121,6 +122,7 @@ impl Record {
             range: None,
             outcome: None,
             source: None,
+            stale: false,
             refused: None,
             first_byte: None,
             bytes: 0,
@@ -165,9 +167,10 @@ impl Record {
         self.recorder.metrics.refused(refusal);
     }
 
-    pub(crate) fn served_by(&mut self, outcome: Outcome, source: Option<String>) {
+    pub(crate) fn served_by(&mut self, outcome: Outcome, source: Option<String>, stale: bool) {
         self.outcome = Some(outcome);
         self.source = source;
+        self.stale = stale;
     }
 
     /// The head of the response is ready.
@@ -224,6 +227,7 @@ impl Record {
             range: self.range.as_deref(),
             outcome: self.outcome.map(Outcome::as_str),
             source: self.source.as_deref(),
+            stale: self.stale,
             refused: self.refused.map(Refusal::code),
             ttfb_ms: self.first_byte.map(ms),
             total_ms: ms(self.began.elapsed()),
@@ -278,6 +282,9 @@ struct Line<'a> {
     outcome: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<&'a str>,
+    /// Purged softly, and served because no source delivered.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    stale: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -352,7 +359,7 @@ pub(crate) mod tests {
         record.asks_for(&key);
         record.about(Kind::of(&key, RenditionKind::Video));
         record.let_in(&"s-1".parse().expect("valid"));
-        record.served_by(Outcome::Filled, Some("s3".to_owned()));
+        record.served_by(Outcome::Filled, Some("s3".to_owned()), false);
         record.answer(StatusCode::PARTIAL_CONTENT, Some("0-9".to_owned()));
         tokio::time::advance(Duration::from_millis(12)).await;
         record.sent(6);

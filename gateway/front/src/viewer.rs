@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::authorise::Authoriser;
 use crate::body::ViewerBody;
-use crate::fields::{self, Particulars};
+use crate::fields::{self, Origin, Particulars};
 use crate::metrics::Kind;
 use crate::multipart::{Multipart, Piece};
 use crate::overload::{Overload, Shed, Verdict};
@@ -262,12 +262,13 @@ impl Viewer {
             let _waiting = reply.record.pulse().waiting();
             self.engine.serve(described, range).await
         };
-        let Serving { outcome, source, body, .. } =
+        let Serving { outcome, source, stale, body } =
             served.map_err(|error| unserved(&described.key, &error))?;
         let source = source.map(|source| source.to_string());
         let package_age = reply.record.time().saturating_sub(described.index().created);
-        fields::served(&mut reply.fields, reply.node, outcome, source.as_deref(), package_age);
-        reply.record.served_by(outcome, source);
+        let origin = Origin { outcome, source: source.as_deref(), stale };
+        fields::served(&mut reply.fields, reply.node, origin, package_age);
+        reply.record.served_by(outcome, source, stale);
         Ok(body)
     }
 
