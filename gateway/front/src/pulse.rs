@@ -198,6 +198,12 @@ impl Pulse {
         self.progressed();
     }
 
+    /// [`Pulse::began`] until the returned value is dropped, however that comes.
+    pub(crate) fn answering(&self, multiplexed: bool) -> Answering<'_> {
+        self.began(multiplexed);
+        Answering(self)
+    }
+
     /// A request begins to wait for the engine; pair with [`Pulse::served`].
     pub(crate) fn waits(&self) {
         self.waiting.fetch_add(1, Relaxed);
@@ -297,6 +303,15 @@ impl Pulse {
 
 fn signed(bytes: usize) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// A request that is being answered.
+pub(crate) struct Answering<'a>(&'a Pulse);
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        self.0.ended();
+    }
 }
 
 /// A request that waits for the engine.

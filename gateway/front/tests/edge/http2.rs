@@ -86,7 +86,10 @@ pub(crate) fn ask(path: &str) -> Request<Full<Bytes>> {
     Request::get(format!("https://edge.example{path}")).body(Full::default()).expect("a request")
 }
 
-pub(crate) async fn send(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> Response<Incoming> {
+pub(crate) async fn send(
+    sender: &mut SendRequest<Full<Bytes>>,
+    request: Request<Full<Bytes>>,
+) -> Response<Incoming> {
     sender.ready().await.expect("ready");
     timeout(SOON, sender.send_request(request)).await.expect("in time").expect("a response")
 }
