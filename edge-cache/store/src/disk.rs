@@ -200,9 +200,24 @@ impl DiskTier {
         }
     }
 
-    /// Takes the device back and recovers what it holds now.
+    /// Takes the device back and recovers what it holds now; nothing to do for one that was not given away, or is
+    /// back already. A disk that fails now is offline, as at the start.
+    ///
+    /// # Errors
+    /// Another process holds the disk.
     pub(crate) async fn attach(self: &Arc<Self>) -> io::Result<()> {
-        self.reopen().await
+        if self.mode() != Mode::Detached {
+            return Ok(());
+        }
+        match self.reopen().await {
+            Err(error) if !is_misconfigured(error.kind()) => {
+                tracing::warn!(disk = self.number, path = %self.config.path.display(), %error, "a disk cannot be taken back; the node goes on without it and tries again");
+                self.set_mode(Mode::Offline);
+                self.watch_over();
+                Ok(())
+            }
+            done => done,
+        }
     }
 
     pub(crate) fn usage(&self) -> TierUsage {

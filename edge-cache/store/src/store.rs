@@ -343,16 +343,19 @@ impl SegmentStore {
         }
     }
 
-    /// Takes the disks back after [`SegmentStore::detach`] and recovers what they hold now.
+    /// Takes the disks back after [`SegmentStore::detach`] and recovers what they hold now. May be asked again: what
+    /// is back already stays as it is.
     ///
     /// # Errors
-    /// [`OpenError::Device`] while another process holds a disk.
+    /// [`OpenError::Device`] while another process holds a disk; the others are back.
     pub async fn attach(&self) -> Result<(), OpenError> {
+        let mut all = Ok(());
         for disk in &self.disks {
-            disk.attach().await?;
+            let attached = disk.attach().await;
+            all = all.and(attached);
         }
         self.share_purges();
-        Ok(())
+        Ok(all?)
     }
 
     /// What the tiers hold.
