@@ -1,12 +1,5 @@
 //! One process takes over from another while viewers watch: real processes, real sockets, every byte checked.
 
-#[path = "node/package.rs"]
-#[expect(dead_code, reason = "the other test program uses the rest")]
-mod package;
-#[path = "node/process.rs"]
-#[expect(dead_code, reason = "the other test program uses the rest")]
-mod process;
-
 use std::fs;
 use std::io::{BufRead, BufReader, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -17,11 +10,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 
-use package::Package;
-use process::{Node, ask_securely, send, signal, until};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustls::pki_types::pem::PemObject;
 use tempfile::TempDir;
+
+use crate::package::Package;
+use crate::process::{self, Node, ask_securely, send, signal, until};
 
 fn config(more: &str) -> String {
     format!(
@@ -59,10 +53,7 @@ const LOCK: &str = "data/cache/lock";
 const PLAIN: &str = "[front]\nplain = [\"127.0.0.1:0\"]";
 
 fn world(package: &Package, more: &str) -> TempDir {
-    let dir = tempfile::tempdir().expect("a directory");
-    package.write(&dir.path().join("data"));
-    fs::write(dir.path().join("gateway.toml"), config(more)).expect("written");
-    dir
+    package.world(&config(more))
 }
 
 fn serving_process(dir: &Path) -> Option<u32> {
