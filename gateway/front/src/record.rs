@@ -19,6 +19,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::metrics::{Kind, Metrics};
+use crate::overload::Place;
 use crate::pulse::{Cause, Pulse};
 use crate::refusal::Refusal;
 
@@ -93,6 +94,8 @@ pub(crate) struct Record {
     kind: Kind,
     /// Whose request it is; known when it was let in, and then it counts as under way.
     session: Option<SessionId>,
+    /// Among the responses of its session.
+    place: Option<Place>,
     status: Option<StatusCode>,
     range: Option<String>,
     outcome: Option<Outcome>,
@@ -118,6 +121,7 @@ impl Record {
             key: None,
             kind: Kind::Unknown,
             session: None,
+            place: None,
             status: None,
             range: None,
             outcome: None,
@@ -153,7 +157,8 @@ impl Record {
 
     /// The request of a session that may watch. Only these count as responses under way: whoever is refused must
     /// not take anybody's place, however slowly he reads why.
-    pub(crate) fn let_in(&mut self, session: &SessionId) {
+    pub(crate) fn let_in(&mut self, session: &SessionId, place: Option<Place>) {
+        self.place = place;
         if self.session.replace(session.clone()).is_none() {
             self.recorder.metrics.in_flight.inc();
         }
@@ -358,7 +363,7 @@ pub(crate) mod tests {
         let (key, _) = SegmentKey::parse("bbb/00000000000000ff/v720/7.m4s").expect("a key");
         record.asks_for(&key);
         record.about(Kind::of(&key, RenditionKind::Video));
-        record.let_in(&"s-1".parse().expect("valid"));
+        record.let_in(&"s-1".parse().expect("valid"), None);
         record.served_by(Outcome::Filled, Some("s3".to_owned()), false);
         record.answer(StatusCode::PARTIAL_CONTENT, Some("0-9".to_owned()));
         tokio::time::advance(Duration::from_millis(12)).await;

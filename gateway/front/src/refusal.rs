@@ -33,6 +33,8 @@ pub(crate) enum Refusal {
     Engine(Failure),
     /// There is more to do than this node can do, and this request is among what is given up.
     Shed,
+    /// The session has all the responses under way that it may have.
+    Greedy,
 }
 
 /// What is wrong with a request's framing. The connection is closed after each of these: whoever sent it may
@@ -101,6 +103,7 @@ impl Refusal {
             Self::Range,
             Self::NoToken,
             Self::Shed,
+            Self::Greedy,
         ];
         let framing = Framing::ALL.into_iter().map(Self::Framing);
         let tokens = TokenError::ALL.into_iter().map(Self::Token);
@@ -120,6 +123,10 @@ impl Refusal {
             Self::Shed => {
                 let status = StatusCode::SERVICE_UNAVAILABLE;
                 row(status, "shed", "this node has too much to do; come back a little later", DENIED)
+            }
+            Self::Greedy => {
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                row(status, "too-many-at-once", "this session has too many open requests", DENIED)
             }
             Self::Method => {
                 row(StatusCode::METHOD_NOT_ALLOWED, "method", "only GET, HEAD and OPTIONS", MALFORMED)
@@ -169,7 +176,9 @@ impl Refusal {
 
     /// Whether another try in some seconds makes sense.
     pub(crate) fn is_transient(self) -> bool {
-        matches!(self.row().status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
+        let passing =
+            [StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
+        passing.contains(&self.row().status)
     }
 
     /// Whether the connection must not be used again.
@@ -264,6 +273,7 @@ mod tests {
         check(Refusal::Engine(Failure::Deadline), 504, false, true, "http_response_timeout");
         check(Refusal::Engine(Failure::Overloaded), 503, false, true, OWN_ANSWER);
         check(Refusal::Shed, 503, false, true, DENIED);
+        check(Refusal::Greedy, 429, false, true, DENIED);
     }
 
     /// The types of the "HTTP Proxy Error Types" registry that are ours, with the status that RFC 9209 recommends
@@ -282,7 +292,8 @@ mod tests {
             let entry = registry.iter().find(|(name, _)| *name == refusal.proxy_error());
             let (_, status) = entry.expect("a registered type");
             let own = refusal.status().as_u16();
-            assert!(refusal == Refusal::Shed || *status == 0 || *status == own, "{refusal:?}: {own}");
+            let by_policy = matches!(refusal, Refusal::Shed | Refusal::Greedy);
+            assert!(by_policy || *status == 0 || *status == own, "{refusal:?}: {own}");
         }
     }
 }

@@ -117,8 +117,12 @@ impl Viewer {
                 }
                 let claims = self.authoriser.check(token, &key.title, record.time());
                 let session = &claims.map_err(Refusal::Token)?.session;
-                self.overload.serves(session, Instant::now());
-                record.let_in(session);
+                let place = self.overload.serves(session, Instant::now());
+                if place.is_none() {
+                    self.recorder.metrics.shed.count(Shed::Greedy);
+                    return Err(self.come_back(&Refusal::Greedy.into(), token));
+                }
+                record.let_in(session, place);
                 let served = self.media(&key, extension, verb, &parts.headers, record).await;
                 served.map_err(|refused| self.come_back(&refused, token))
             }

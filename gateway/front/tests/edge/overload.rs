@@ -117,6 +117,23 @@ async fn whoever_is_refused_takes_nobodys_place() {
 }
 
 #[tokio::test]
+async fn one_session_cannot_take_everybodys_places() {
+    let choice = small(|config| config.overload.max_responses_per_session = 3);
+    let world = World::with(choice).await;
+    let wires = busy(&world, 3).await;
+    let mut wire = Wire::open(world.address()).await;
+    let refused = wire.get(&world.path("v720/0.m4s"), "").await;
+    assert_eq!((refused.status, refused.field("cache-control")), (429, "no-store"));
+    assert!(refused.fields.contains_key("retry-after") && refused.text().starts_with("too-many-at-once: "));
+    world.until("weir_front_shed_total{what=\"greedy\"}", 1.0).await;
+    let other = world.path_of("session-2", "v720/init.mp4");
+    assert_eq!(wire.get(&other, "").await.status, 200, "another session has its own");
+    drop(wires);
+    world.until("weir_front_requests_in_flight", 0.0).await;
+    assert_eq!(wire.get(&world.path("v720/init.mp4"), "").await.status, 200);
+}
+
+#[tokio::test]
 async fn a_full_uplink_sends_new_sessions_away() {
     let choice = small(|config| {
         config.overload.max_active_responses = 1000;
