@@ -57,10 +57,14 @@ pub(crate) struct Reading {
     pub(crate) budget: Arc<Semaphore>,
 }
 
-/// A batch on its way, with its part of the budget; `None` for a single group, which is always allowed.
+/// A part of the budget; `None` for a single group, which is always allowed.
+type Room = Option<OwnedSemaphorePermit>;
+
+/// A batch on its way. The read has its room with it: one that a viewer does not wait for any more takes memory as
+/// long as the disk takes.
 struct Ahead {
-    read: AbortOnDropHandle<Result<Vec<Bytes>, ReadFault>>,
-    room: Option<OwnedSemaphorePermit>,
+    read: AbortOnDropHandle<(Result<Vec<Bytes>, ReadFault>, Room)>,
+    groups: u64,
 }
 
 /// One viewer's place in a run of groups on disk.
@@ -70,7 +74,7 @@ pub(crate) struct DiskFeed {
     /// The group that comes next.
     at: u64,
     ready: VecDeque<Bytes>,
-    _room: Option<OwnedSemaphorePermit>,
+    _room: Room,
     ahead: Option<Ahead>,
     /// Groups not yet asked for.
     unread: Range<u64>,
@@ -106,9 +110,12 @@ impl DiskFeed {
             ahead.read.detach();
             return Err(Departure::Impatient);
         };
-        self._room = ahead.room;
         // A reader task that was stopped or broke read nothing: as good as an evicted object.
-        read.unwrap_or(Err(ReadFault::Gone)).map_err(Departure::Fault)
+        let (read, room) = read.unwrap_or((Err(ReadFault::Gone), None));
+        self._room = room;
+        // A group's place in a batch is its number: a short one would be wrong bytes from there on.
+        let whole = |groups: &Vec<Bytes>| groups.len() as u64 == ahead.groups;
+        read.and_then(|groups| Some(groups).filter(whole).ok_or(ReadFault::Gone)).map_err(Departure::Fault)
     }
 
     fn begin(&mut self) -> Ahead {
@@ -118,7 +125,8 @@ impl DiskFeed {
         let groups = self.unread.start..self.unread.start + if room.is_some() { u64::from(whole) } else { 1 };
         self.unread.start = groups.end;
         let object = self.object.clone();
-        let read = tokio::spawn(async move { object.read(groups).await });
-        Ahead { read: AbortOnDropHandle::new(read), room }
+        let count = groups.end - groups.start;
+        let read = tokio::spawn(async move { (object.read(groups).await, room) });
+        Ahead { read: AbortOnDropHandle::new(read), groups: count }
     }
 }

@@ -78,17 +78,21 @@ where
     where
         F: Future<Output = V> + Send + 'static,
     {
-        let mut flying = self.lock();
-        if let Some(landing) = flying.get(key) {
-            return Ok(Arc::clone(landing));
-        }
-        if flying.len() >= self.limit {
-            return Err(Grounded::Full);
-        }
-        let landing = Arc::new(Landing { found: OnceLock::new(), landed: Notify::new() });
-        flying.insert(key.clone(), Arc::clone(&landing));
+        let landing = {
+            let mut flying = self.lock();
+            if let Some(landing) = flying.get(key) {
+                return Ok(Arc::clone(landing));
+            }
+            if flying.len() >= self.limit {
+                return Err(Grounded::Full);
+            }
+            let landing = Arc::new(Landing { found: OnceLock::new(), landed: Notify::new() });
+            flying.insert(key.clone(), Arc::clone(&landing));
+            landing
+        };
         let flight = Flight { flights: Arc::clone(self), key: key.clone(), landing: Arc::clone(&landing) };
         let load = load();
+        // Not under the lock: a runtime that shuts down drops the task at once, and the flight takes the lock.
         tasks.spawn(async move {
             let found = load.await;
             // Told by the flight, which is over now.
@@ -120,9 +124,12 @@ impl<K: Eq + Hash, V> Drop for Flight<K, V> {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::mpsc;
     use std::time::Duration;
 
+    use futures_util::FutureExt;
     use futures_util::future::join_all;
+    use tokio::runtime::Runtime;
     use tokio::time::{sleep, timeout};
 
     use super::*;
@@ -142,6 +149,23 @@ mod tests {
         let others = join_all((0..100).map(|_| flights.join(&"key", &tasks, load))).await;
         assert!(others.iter().all(|found| *found == Ok(0)), "{others:?}");
         assert_eq!(flights.join(&"other", &tasks, load).await, Ok(1), "the place was given back");
+    }
+
+    #[test]
+    fn a_load_that_cannot_begin_any_more_is_told_at_once() {
+        let runtime = Runtime::new().expect("a runtime");
+        let handle = runtime.handle().clone();
+        drop(runtime);
+        let (told, hears) = mpsc::sync_channel(1);
+        // On a thread of its own: a lock that is taken twice would never let go.
+        std::thread::spawn(move || {
+            let _entered = handle.enter();
+            let (flights, tasks) = (Flights::<_, ()>::new(1), TaskTracker::new());
+            let found = flights.join(&1, &tasks, std::future::pending).now_or_never();
+            told.send((found, flights.lock().len())).expect("heard");
+        });
+        let found = hears.recv_timeout(Duration::from_secs(5)).expect("an answer");
+        assert_eq!(found, (Some(Err(Grounded::Stopped)), 0));
     }
 
     #[tokio::test(start_paused = true)]

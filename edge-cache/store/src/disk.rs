@@ -231,19 +231,24 @@ impl DiskTier {
         }
     }
 
-    /// Takes the device, at first or back, and recovers what it holds now. Where that fails the disk is offline
-    /// and tried again now and then.
+    /// Takes the device, at first or back, and recovers what it holds now. A disk that fails now is offline and tried again
+    /// now and then.
+    ///
+    /// # Errors
+    /// Another process holds the disk.
     pub(crate) async fn attach(self: &Arc<Self>) -> io::Result<()> {
         let _nobody_writes = self.all_turns().await;
         if self.mode() == Mode::Online && !self.journal.is_broken().await {
             return Ok(());
         }
-        let opened = self.reopen().await;
-        if opened.is_err() {
-            self.set_mode(Mode::Offline);
-            self.watch_over();
+        let Err(error) = self.reopen().await else { return Ok(()) };
+        self.set_mode(Mode::Offline);
+        self.watch_over();
+        if is_misconfigured(error.kind()) {
+            return Err(error);
         }
-        opened
+        tracing::warn!(disk = self.number, path = %self.config.path.display(), %error, "a disk cannot be taken back; the node goes on without it and tries again");
+        Ok(())
     }
 
     pub(crate) fn usage(&self) -> TierUsage {

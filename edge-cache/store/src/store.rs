@@ -333,11 +333,12 @@ impl SegmentStore {
         }
     }
 
-    /// Takes the disks back after [`SegmentStore::detach`] and recovers what they hold now. Each for itself: one
-    /// that cannot be taken back is offline, and tried again after [`crate::DiskConfig::offline_for`].
+    /// Takes the disks back after [`SegmentStore::detach`] and recovers what they hold now. Each for itself: one that is
+    /// broken is offline, and tried again after [`crate::DiskConfig::offline_for`]. May be asked again: what is back
+    /// already stays as it is.
     ///
     /// # Errors
-    /// [`OpenError::Device`] while another process holds a disk.
+    /// [`OpenError::Device`] while another process holds a disk; the others are back.
     pub async fn attach(&self) -> Result<(), OpenError> {
         let attached = join_all(self.disks.iter().map(DiskTier::attach)).await;
         attached.into_iter().collect::<Result<(), _>>().map_err(OpenError::from)

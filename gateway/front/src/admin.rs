@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
@@ -128,16 +128,14 @@ struct Operator {
 impl Handler for Operator {
     fn handle(self: Arc<Self>, request: Request<Incoming>, pulse: Arc<Pulse>) -> Answer {
         Box::pin(async move {
-            pulse.began(request.version() == Version::HTTP_2);
+            let _active = pulse.answering(request.version() == Version::HTTP_2);
             let (parts, body) = request.into_parts();
             let answered = if parts.method == Method::POST {
                 self.post(&parts, body, &pulse).await
             } else {
                 self.get(&parts, !body.is_end_stream())
             };
-            let response = answered.unwrap_or_else(|refusal| refuse(refusal, &parts, &pulse));
-            pulse.ended();
-            response
+            answered.unwrap_or_else(|refusal| refuse(refusal, &parts, &pulse))
         })
     }
 }
@@ -160,7 +158,11 @@ impl Operator {
         match parts.uri.path() {
             "/purge" => {
                 let (status, text) = self.purger.answer(&parts.headers, body, pulse).await;
-                Ok(page(status, JSON, text))
+                let mut response = page(status, JSON, text);
+                if status == StatusCode::UNAUTHORIZED {
+                    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                }
+                Ok(response)
             }
             "/metrics" | "/healthz" | "/readyz" => Err(Refusal::Method),
             _ => Err(Refusal::NoSuchPath),
@@ -178,7 +180,10 @@ impl Operator {
             "/purge" => return Err(Refusal::Method),
             _ => return Err(Refusal::NoSuchPath),
         };
-        Ok(page(status, media_type, if verb == Verb::Head { String::new() } else { text }))
+        let len = text.len();
+        let mut response = page(status, media_type, if verb == Verb::Head { String::new() } else { text });
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(len));
+        Ok(response)
     }
 
     fn metrics(&self) -> (StatusCode, &'static str, String) {

@@ -131,6 +131,9 @@ pub struct OverloadConfig {
     /// Responses under way that this node is built for; default 8,000. New sessions and unknown ones get no
     /// more than this; sessions that are being served get a quarter more.
     pub max_active_responses: usize,
+    /// Responses that one session may have under way; default 1,024. A player has a few; whoever passes a token
+    /// on, or never reads what he asked for, is told 429 before he has everybody's places.
+    pub max_responses_per_session: usize,
     /// What the uplink carries, in bits per second; default 0, not known. Set it: a full uplink is what a node
     /// meets first, and nothing else tells.
     pub egress_bits_per_second: u64,
@@ -158,6 +161,7 @@ impl Default for OverloadConfig {
     fn default() -> Self {
         Self {
             max_active_responses: 8_000,
+            max_responses_per_session: 1_024,
             egress_bits_per_second: 0,
             scheduling_lag: Duration::from_millis(200),
             cdn: None,
@@ -178,6 +182,7 @@ impl OverloadConfig {
             }
         };
         require(self.max_active_responses > 0, "max_active_responses: must not be 0");
+        require(self.max_responses_per_session > 0, "max_responses_per_session: must not be 0");
         let egress = self.egress_bits_per_second == 0 || self.egress_bits_per_second >= 1_000_000;
         require(egress, "egress_bits_per_second: 0, or at least 1000000");
         let lag = (Duration::from_millis(10)..=Duration::from_secs(10)).contains(&self.scheduling_lag);

@@ -1,6 +1,6 @@
 //! The header fields of our responses.
 //!
-//! **`Cache-Control: private, max-age=3153600000, immutable`.** What a key names never changes, playlists
+//! **`Cache-Control: private, max-age=315360000, immutable`.** What a key names never changes, playlists
 //! included, so a player's own cache may keep it for good. `private`, because the token is in the URL: a
 //! shared cache in front of us could not share between viewers anyway, and it would go on serving a session
 //! that has expired.
@@ -72,16 +72,19 @@ pub(crate) fn content(fields: &mut HeaderMap, media_type: &str, len: u64, conten
     }
 }
 
-/// Where the body came from; `package_age` in seconds.
-pub(crate) fn served(
-    fields: &mut HeaderMap,
-    node: &str,
-    outcome: Outcome,
-    source: Option<&str>,
-    package_age: u64,
-) {
-    fields.insert(CACHE_STATUS, value(&cache_status(node, outcome, source)));
-    fields.insert(AGE, HeaderValue::from(age(outcome, package_age)));
+/// Where the body came from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Origin<'a> {
+    pub(crate) outcome: Outcome,
+    pub(crate) source: Option<&'a str>,
+    /// Purged softly, and served because no source delivers.
+    pub(crate) stale: bool,
+}
+
+/// Says where the body came from; `package_age` in seconds.
+pub(crate) fn served(fields: &mut HeaderMap, node: &str, origin: Origin<'_>, package_age: u64) {
+    fields.insert(CACHE_STATUS, value(&cache_status(node, origin)));
+    fields.insert(AGE, HeaderValue::from(age(origin.outcome, package_age)));
 }
 
 const fn age(outcome: Outcome, package_age: u64) -> u64 {
@@ -145,7 +148,8 @@ pub(crate) fn refusal(
     if let (Refusal::Range, Some(total)) = (refusal, about.total) {
         fields.insert(CONTENT_RANGE, value(&format!("bytes */{total}")));
     }
-    if let Some(seconds) = about.retry_after.or(refusal.retry_after()) {
+    if refusal.is_transient() {
+        let seconds = about.retry_after.unwrap_or(1);
         fields.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     if http1 && refusal.closes() {
@@ -154,11 +158,13 @@ pub(crate) fn refusal(
     fields
 }
 
-/// RFC 9211. `detail` is the tier of a hit, or the source that was asked.
-fn cache_status(node: &str, outcome: Outcome, source: Option<&str>) -> String {
+/// RFC 9211. `detail` is the tier of a hit, or the source that was asked. What is stale was asked for in vain: that
+/// is no hit.
+fn cache_status(node: &str, Origin { outcome, source, stale }: Origin<'_>) -> String {
     let node = item(node);
     let detail = source.map(|source| format!("; detail={}", item(source))).unwrap_or_default();
     match outcome {
+        Outcome::Memory | Outcome::Disk if stale => format!("{node}; fwd=stale; detail={}", outcome.as_str()),
         Outcome::Memory | Outcome::Disk => format!("{node}; hit; detail={}", outcome.as_str()),
         Outcome::Joined => format!("{node}; fwd=uri-miss; collapsed{detail}"),
         Outcome::Filled => format!("{node}; fwd=uri-miss; stored{detail}"),
@@ -186,8 +192,10 @@ mod tests {
     #[test]
     fn cache_status_says_where_bytes_came_from() {
         let check = |outcome: Outcome, source: Option<&str>, expected: &str| {
-            assert_eq!(cache_status("ams-1", outcome, source), expected);
+            assert_eq!(cache_status("ams-1", Origin { outcome, source, stale: false }), expected);
         };
+        let stale = Origin { outcome: Outcome::Memory, source: None, stale: true };
+        assert_eq!(cache_status("ams-1", stale), "ams-1; fwd=stale; detail=memory");
         check(Outcome::Memory, None, "ams-1; hit; detail=memory");
         check(Outcome::Disk, None, "ams-1; hit; detail=disk");
         check(Outcome::Joined, None, "ams-1; fwd=uri-miss; collapsed");
@@ -219,6 +227,7 @@ mod tests {
         let fields =
             refusal("n", Refusal::Range, 5, Particulars { total: Some(77), retry_after: Some(9) }, true);
         assert_eq!(fields[CACHE_CONTROL], "no-store");
+        assert!(!fields.contains_key(RETRY_AFTER), "a later try would end the same way");
         assert_eq!(fields[CONTENT_RANGE], "bytes */77");
         assert!(!fields.contains_key(CONNECTION));
         let fields = refusal("n", Refusal::HeadTooLarge, 5, Particulars::default(), true);

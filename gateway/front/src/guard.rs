@@ -12,7 +12,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
 use tokio::time::{Sleep, sleep};
 
 use crate::pulse::Pulse;
@@ -56,8 +55,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.socket).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.pulse.heard();
+        let heard = buf.filled().len() - before;
+        if heard > 0 {
+            self.pulse.heard(heard);
         }
         read
     }

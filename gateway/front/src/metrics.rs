@@ -285,8 +285,9 @@ impl Metrics {
         let ends = Opts::new("weir_front_responses_ended_total", "Responses, by how their body ended");
         let tokens = Opts::new("weir_front_token_checks_total", "Playback tokens, by how they were judged");
         let refusals = Opts::new("weir_front_refusals_total", "Requests answered with an error, by reason");
+        let in_flight = "weir_front_requests_in_flight";
         let in_flight =
-            IntGauge::new("weir_front_requests_in_flight", "Requests whose response has not ended")?;
+            IntGauge::new(in_flight, "Requests that were let in and whose response has not ended")?;
         let lost = "weir_front_access_lines_dropped_total";
         let lost_lines = IntCounter::new(lost, "Access lines dropped because the writer was behind")?;
         let level = "weir_front_overload_level";
@@ -320,7 +321,7 @@ impl Metrics {
         self.bytes.iter().map(|(_, counter)| counter.get()).sum()
     }
 
-    /// Responses under way.
+    /// Responses under way; refusals are none.
     pub(crate) fn responses(&self) -> u64 {
         u64::try_from(self.in_flight.get()).unwrap_or(0)
     }

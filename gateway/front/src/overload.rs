@@ -10,6 +10,7 @@
 //! back, each at another moment.
 
 mod governor;
+mod places;
 mod sessions;
 mod watch;
 
@@ -20,6 +21,8 @@ use engine::{Level, Load};
 use media::Digest;
 use tokio::time::Instant;
 
+pub(crate) use self::places::Place;
+use self::places::Places;
 use self::sessions::Sessions;
 pub(crate) use self::watch::{Gauges, watch};
 use crate::config::OverloadConfig;
@@ -32,6 +35,7 @@ pub(crate) struct Overload {
     config: OverloadConfig,
     load: Arc<Load>,
     sessions: Sessions,
+    places: Arc<Places>,
     learning_until: Instant,
 }
 
@@ -56,10 +60,13 @@ pub(crate) enum Shed {
     Stranger,
     /// A request of a known session: more than all that can be served.
     Known,
+    /// A request of a session that has all the responses it may have.
+    Greedy,
 }
 
 impl Shed {
-    pub(crate) const ALL: [Self; 4] = [Self::SentAway, Self::Session, Self::Stranger, Self::Known];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::SentAway, Self::Session, Self::Stranger, Self::Known, Self::Greedy];
 
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -67,6 +74,7 @@ impl Shed {
             Self::Session => "session",
             Self::Stranger => "stranger",
             Self::Known => "known",
+            Self::Greedy => "greedy",
         }
     }
 }
@@ -106,7 +114,8 @@ impl Overload {
     pub(crate) fn new(config: &OverloadConfig, load: &Arc<Load>, inherited: bool, now: Instant) -> Arc<Self> {
         let sessions = Sessions::new(config.sessions_remembered, config.session_memory, now);
         let learning_until = if inherited { now + LEARNING } else { now };
-        Arc::new(Self { config: config.clone(), load: Arc::clone(load), sessions, learning_until })
+        let places = Places::new(config.max_responses_per_session);
+        Arc::new(Self { config: config.clone(), load: Arc::clone(load), sessions, places, learning_until })
     }
 
     pub(crate) fn config(&self) -> &OverloadConfig {
@@ -131,9 +140,11 @@ impl Overload {
         verdict(Ask { opens, known, active }, level, max_active, self.config.cdn.is_some())
     }
 
-    /// Notes that a session is being served.
-    pub(crate) fn serves(&self, session: &SessionId, now: Instant) {
-        self.sessions.note(name(session), now);
+    /// Notes that a session is being served, and gives its response a place; `None` when it has all it may have.
+    pub(crate) fn serves(&self, session: &SessionId, now: Instant) -> Option<Place> {
+        let session = name(session);
+        self.sessions.note(session, now);
+        self.places.take(session)
     }
 
     /// Seconds after which a refused viewer may come back: spread by the token, so that viewers who were

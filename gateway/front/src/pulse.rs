@@ -14,14 +14,16 @@
 //! The cost is one allocation and one timer for each connection.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Written bytes that count as progress. Less than this in a whole write timeout is what pings look like.
-const PROGRESS_BYTES: u64 = 512;
+/// Written bytes that count as progress. On HTTP/2 bytes that came in are taken off: what a viewer can make us say
+/// without taking anything (answers to pings and settings, a byte of data for each window update) is no longer
+/// than what it sends for it.
+const PROGRESS_BYTES: i64 = 512;
 
 /// The waits of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -84,8 +86,8 @@ pub(crate) struct Pulse {
     waiting: AtomicU32,
     /// When the viewer last asked or took something.
     progress: AtomicU64,
-    /// Bytes written since then.
-    trickle: AtomicU64,
+    /// Bytes written since then; on HTTP/2 without those read.
+    trickle: AtomicI64,
     /// When the first byte of a head arrived, plus one; 0 when none has.
     head: AtomicU64,
     /// The socket takes nothing at the moment.
@@ -100,8 +102,8 @@ pub(crate) struct Pulse {
     leaving: AtomicBool,
     /// Somebody else needs the place.
     evicted: AtomicBool,
-    /// Wakes the connection's task for that.
-    eviction: Notify,
+    /// Wakes the connection's task to say goodbye.
+    goodbye: Notify,
     /// Who is at the other end, where that is known.
     from: Option<SocketAddr>,
     cause: AtomicU8,
@@ -114,7 +116,7 @@ impl Pulse {
             active: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
             progress: AtomicU64::new(0),
-            trickle: AtomicU64::new(0),
+            trickle: AtomicI64::new(0),
             head: AtomicU64::new(0),
             blocked: AtomicBool::new(false),
             greeted: AtomicBool::new(false),
@@ -122,7 +124,7 @@ impl Pulse {
             multiplexed: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             evicted: AtomicBool::new(false),
-            eviction: Notify::new(),
+            goodbye: Notify::new(),
             from: None,
             cause: AtomicU8::new(Cause::Viewer as u8),
         }
@@ -143,7 +145,10 @@ impl Pulse {
     }
 
     /// Bytes came in.
-    pub(crate) fn heard(&self) {
+    pub(crate) fn heard(&self, bytes: usize) {
+        if self.overlaps() {
+            self.trickle.fetch_sub(signed(bytes), Relaxed);
+        }
         if self.active.load(Relaxed) == 0 && self.head.load(Relaxed) == 0 {
             self.head.store(self.now_ms() + 1, Relaxed);
         }
@@ -152,8 +157,8 @@ impl Pulse {
     /// Bytes went out.
     pub(crate) fn wrote(&self, bytes: usize) {
         self.blocked.store(false, Relaxed);
-        let trickle = self.trickle.fetch_add(bytes as u64, Relaxed) + bytes as u64;
-        if trickle >= PROGRESS_BYTES {
+        let bytes = signed(bytes);
+        if self.trickle.fetch_add(bytes, Relaxed) + bytes >= PROGRESS_BYTES {
             self.progressed();
         }
     }
@@ -178,6 +183,10 @@ impl Pulse {
     pub(crate) fn began(&self, multiplexed: bool) {
         self.multiplexed.store(multiplexed, Relaxed);
         self.greeted.store(true, Relaxed);
+        if multiplexed && self.leaving() {
+            // It was not known yet how to tell it.
+            self.goodbye.notify_one();
+        }
         self.head.store(0, Relaxed);
         self.active.fetch_add(1, Relaxed);
         self.progressed();
@@ -187,6 +196,12 @@ impl Pulse {
     pub(crate) fn ended(&self) {
         self.active.fetch_sub(1, Relaxed);
         self.progressed();
+    }
+
+    /// [`Pulse::began`] until the returned value is dropped, however that comes.
+    pub(crate) fn answering(&self, multiplexed: bool) -> Answering<'_> {
+        self.began(multiplexed);
+        Answering(self)
     }
 
     /// A request begins to wait for the engine; pair with [`Pulse::served`].
@@ -215,6 +230,11 @@ impl Pulse {
     /// the protocol to say so.
     pub(crate) fn leave(&self) -> bool {
         self.leaving.store(true, Relaxed);
+        self.overlaps()
+    }
+
+    /// Whether requests may overlap here.
+    fn overlaps(&self) -> bool {
         self.greeted.load(Relaxed) && self.multiplexed.load(Relaxed)
     }
 
@@ -235,16 +255,16 @@ impl Pulse {
     /// Asks the connection to leave.
     pub(crate) fn evict(&self) {
         self.evicted.store(true, Relaxed);
-        self.eviction.notify_one();
+        self.goodbye.notify_one();
     }
 
     pub(crate) fn is_evicted(&self) -> bool {
         self.evicted.load(Relaxed)
     }
 
-    /// Waits until the connection is asked to leave.
-    pub(crate) async fn evicted(&self) {
-        self.eviction.notified().await;
+    /// Waits until the connection is to hear goodbye in the protocol's way.
+    pub(crate) async fn dismissed(&self) {
+        self.goodbye.notified().await;
     }
 
     /// The connection will be closed after this response, whatever else was sent.
@@ -269,16 +289,28 @@ impl Pulse {
 
     pub(crate) fn snapshot(&self, closing_since: Option<u64>) -> Snapshot {
         let head = self.head.load(Relaxed);
-        let single = !(self.greeted.load(Relaxed) && self.multiplexed.load(Relaxed));
         Snapshot {
             active: self.active.load(Relaxed),
             waiting: self.waiting.load(Relaxed),
             blocked: self.blocked.load(Relaxed),
             greeted: self.greeted.load(Relaxed),
             progress: self.progress.load(Relaxed),
-            head: (head > 0 && single).then(|| head - 1),
+            head: (head > 0 && !self.overlaps()).then(|| head - 1),
             closing_since,
         }
+    }
+}
+
+fn signed(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// A request that is being answered.
+pub(crate) struct Answering<'a>(&'a Pulse);
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        self.0.ended();
     }
 }
 
@@ -339,7 +371,8 @@ pub(crate) fn verdict(seen: &Snapshot, now: u64, patience: &Patience) -> Verdict
         return watch(left(seen.progress, write), Cause::Stalled);
     }
     if let Some(since) = seen.closing_since {
-        return watch(left(since, header), Cause::Idle);
+        // The end of the last response may still be behind a window.
+        return watch(left(since.max(seen.progress), header), Cause::Idle);
     }
     if !seen.greeted {
         return watch(left(0, header), Cause::SlowHead);
@@ -390,6 +423,9 @@ mod tests {
         let closing = Snapshot { closing_since: Some(2000), ..idle };
         check(closing, 2050, Verdict::Wait(50));
         check(closing, 2100, Verdict::Drop(Cause::Idle));
+        let ended_late = Snapshot { progress: 9000, ..closing };
+        check(ended_late, 9050, Verdict::Wait(50));
+        check(ended_late, 9100, Verdict::Drop(Cause::Idle));
     }
 
     #[test]
@@ -409,21 +445,38 @@ mod tests {
     async fn the_parties_are_heard() {
         let pulse = Pulse::new(Instant::now());
         tokio::time::advance(Duration::from_millis(7)).await;
-        pulse.heard();
+        pulse.heard(1);
         assert_eq!(pulse.snapshot(None).head, Some(7));
         pulse.began(false);
         assert_eq!((pulse.active(), pulse.snapshot(None).head), (1, None));
         tokio::time::advance(Duration::from_millis(10)).await;
         pulse.wrote(17);
-        assert_eq!(pulse.snapshot(None).progress, 7, "a ping is no progress");
+        assert_eq!(pulse.snapshot(None).progress, 7, "a few bytes are no progress");
         pulse.wrote(600);
         assert_eq!(pulse.snapshot(None).progress, 17);
         pulse.ended();
         assert_eq!(pulse.active(), 0);
         pulse.began(true);
         pulse.ended();
-        pulse.heard();
+        pulse.heard(17);
         assert_eq!(pulse.snapshot(None).head, None, "HTTP/2 frames are no head");
+        tokio::time::advance(Duration::from_millis(10)).await;
+        for _ in 0..1_000 {
+            pulse.heard(17);
+            pulse.wrote(17);
+        }
+        // A window update for one byte, and that byte.
+        for _ in 0..1_000 {
+            pulse.heard(13);
+            pulse.wrote(10);
+        }
+        assert_eq!(pulse.snapshot(None).progress, 17, "answers to pings are no progress, however many");
+        pulse.began(true);
+        pulse.ended();
+        tokio::time::advance(Duration::from_millis(10)).await;
+        pulse.heard(13);
+        pulse.wrote(16_384);
+        assert_eq!(pulse.snapshot(None).progress, 37);
         pulse.doom(Cause::Stalled);
         assert_eq!(pulse.cause(), Cause::Stalled);
     }

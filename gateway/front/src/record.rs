@@ -19,6 +19,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::metrics::{Kind, Metrics};
+use crate::overload::Place;
 use crate::pulse::{Cause, Pulse};
 use crate::refusal::Refusal;
 
@@ -91,11 +92,15 @@ pub(crate) struct Record {
     user_agent: Option<String>,
     key: Option<SegmentKey>,
     kind: Kind,
+    /// Whose request it is; known when it was let in, and then it counts as under way.
     session: Option<SessionId>,
+    /// Among the responses of its session.
+    place: Option<Place>,
     status: Option<StatusCode>,
     range: Option<String>,
     outcome: Option<Outcome>,
     source: Option<String>,
+    stale: bool,
     refused: Option<Refusal>,
     first_byte: Option<Duration>,
     bytes: u64,
@@ -105,7 +110,6 @@ pub(crate) struct Record {
 impl Record {
     pub(crate) fn begin(recorder: &Arc<Recorder>, pulse: &Arc<Pulse>, parts: &Parts) -> Self {
         pulse.began(parts.version == Version::HTTP_2);
-        recorder.metrics.in_flight.inc();
         Self {
             recorder: Arc::clone(recorder),
             pulse: Arc::clone(pulse),
@@ -117,10 +121,12 @@ impl Record {
             key: None,
             kind: Kind::Unknown,
             session: None,
+            place: None,
             status: None,
             range: None,
             outcome: None,
             source: None,
+            stale: false,
             refused: None,
             first_byte: None,
             bytes: 0,
@@ -149,8 +155,13 @@ impl Record {
         self.key = Some(key.clone());
     }
 
-    pub(crate) fn of_session(&mut self, session: &SessionId) {
-        self.session = Some(session.clone());
+    /// The request of a session that may watch. Only these count as responses under way: whoever is refused must
+    /// not take anybody's place, however slowly he reads why.
+    pub(crate) fn let_in(&mut self, session: &SessionId, place: Option<Place>) {
+        self.place = place;
+        if self.session.replace(session.clone()).is_none() {
+            self.recorder.metrics.in_flight.inc();
+        }
     }
 
     pub(crate) fn refuse(&mut self, refusal: Refusal) {
@@ -161,9 +172,10 @@ impl Record {
         self.recorder.metrics.refused(refusal);
     }
 
-    pub(crate) fn served_by(&mut self, outcome: Outcome, source: Option<String>) {
+    pub(crate) fn served_by(&mut self, outcome: Outcome, source: Option<String>, stale: bool) {
         self.outcome = Some(outcome);
         self.source = source;
+        self.stale = stale;
     }
 
     /// The head of the response is ready.
@@ -220,6 +232,7 @@ impl Record {
             range: self.range.as_deref(),
             outcome: self.outcome.map(Outcome::as_str),
             source: self.source.as_deref(),
+            stale: self.stale,
             refused: self.refused.map(Refusal::code),
             ttfb_ms: self.first_byte.map(ms),
             total_ms: ms(self.began.elapsed()),
@@ -236,7 +249,9 @@ impl Drop for Record {
     fn drop(&mut self) {
         let end = self.final_end();
         let recorder = &self.recorder;
-        recorder.metrics.in_flight.dec();
+        if self.session.is_some() {
+            recorder.metrics.in_flight.dec();
+        }
         recorder.metrics.responded(self.kind, self.status, end);
         if !recorder.sink.offer(self.line(end)) {
             recorder.metrics.lost_lines.inc();
@@ -272,6 +287,9 @@ struct Line<'a> {
     outcome: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<&'a str>,
+    /// Purged softly, and served because no source delivered.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    stale: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -345,15 +363,17 @@ pub(crate) mod tests {
         let (key, _) = SegmentKey::parse("bbb/00000000000000ff/v720/7.m4s").expect("a key");
         record.asks_for(&key);
         record.about(Kind::of(&key, RenditionKind::Video));
-        record.of_session(&"s-1".parse().expect("valid"));
-        record.served_by(Outcome::Filled, Some("s3".to_owned()));
+        record.let_in(&"s-1".parse().expect("valid"), None);
+        record.served_by(Outcome::Filled, Some("s3".to_owned()), false);
         record.answer(StatusCode::PARTIAL_CONTENT, Some("0-9".to_owned()));
         tokio::time::advance(Duration::from_millis(12)).await;
         record.sent(6);
         tokio::time::advance(Duration::from_millis(30)).await;
         record.sent(4);
         record.ended(End::Complete);
+        assert_eq!(recorder.metrics.responses(), 1);
         drop(record);
+        assert_eq!(recorder.metrics.responses(), 0);
         assert_eq!(
             lines.try_recv().as_deref(),
             Ok(concat!(
@@ -374,6 +394,7 @@ pub(crate) mod tests {
         refused.refuse(Refusal::HeadTooLarge);
         refused.answer(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, None);
         refused.ended(End::Complete);
+        assert_eq!(recorder.metrics.responses(), 0, "the refused take no place");
         drop(refused);
         let line = lines.try_recv().expect("a line");
         let (start, agent) = line.split_at(line.find("\"http\"").expect("there"));

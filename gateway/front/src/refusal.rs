@@ -33,6 +33,8 @@ pub(crate) enum Refusal {
     Engine(Failure),
     /// There is more to do than this node can do, and this request is among what is given up.
     Shed,
+    /// The session has all the responses under way that it may have.
+    Greedy,
 }
 
 /// What is wrong with a request's framing. The connection is closed after each of these: whoever sent it may
@@ -70,11 +72,13 @@ impl Framing {
     ];
 }
 
-/// How RFC 9209 section 2.3 names the kind of an error, where it has a name for it.
+/// How RFC 9209 section 2.3 names the kind of an error.
 type ProxyError = &'static str;
 
 const DENIED: ProxyError = "http_request_denied";
 const MALFORMED: ProxyError = "http_request_error";
+/// What this node knows by itself; no source was asked.
+const OWN_ANSWER: ProxyError = "proxy_internal_response";
 
 struct Row {
     status: StatusCode,
@@ -99,6 +103,7 @@ impl Refusal {
             Self::Range,
             Self::NoToken,
             Self::Shed,
+            Self::Greedy,
         ];
         let framing = Framing::ALL.into_iter().map(Self::Framing);
         let tokens = TokenError::ALL.into_iter().map(Self::Token);
@@ -119,6 +124,10 @@ impl Refusal {
                 let status = StatusCode::SERVICE_UNAVAILABLE;
                 row(status, "shed", "this node has too much to do; come back a little later", DENIED)
             }
+            Self::Greedy => {
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                row(status, "too-many-at-once", "this session has too many open requests", DENIED)
+            }
             Self::Method => {
                 row(StatusCode::METHOD_NOT_ALLOWED, "method", "only GET, HEAD and OPTIONS", MALFORMED)
             }
@@ -129,7 +138,7 @@ impl Refusal {
                 let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
                 row(status, "head-too-large", "too many bytes of header fields", MALFORMED)
             }
-            Self::NoSuchPath => row(StatusCode::NOT_FOUND, "no-such-path", "nothing is here", DENIED),
+            Self::NoSuchPath => row(StatusCode::NOT_FOUND, "no-such-path", "nothing is here", OWN_ANSWER),
             Self::NoToken => row(
                 StatusCode::FORBIDDEN,
                 "missing-token",
@@ -137,10 +146,10 @@ impl Refusal {
                 DENIED,
             ),
             Self::Precondition => {
-                row(StatusCode::PRECONDITION_FAILED, "precondition", "this is another version", DENIED)
+                row(StatusCode::PRECONDITION_FAILED, "precondition", "this is another version", OWN_ANSWER)
             }
             Self::Range => {
-                row(StatusCode::RANGE_NOT_SATISFIABLE, "range", "the range is past the end", DENIED)
+                row(StatusCode::RANGE_NOT_SATISFIABLE, "range", "the range is past the end", OWN_ANSWER)
             }
         }
     }
@@ -165,9 +174,11 @@ impl Refusal {
         self.row().proxy
     }
 
-    /// Seconds after which another try makes sense, where it does.
-    pub(crate) fn retry_after(self) -> Option<u32> {
-        (self.row().status == StatusCode::SERVICE_UNAVAILABLE).then_some(1)
+    /// Whether another try in some seconds makes sense.
+    pub(crate) fn is_transient(self) -> bool {
+        let passing =
+            [StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
+        passing.contains(&self.row().status)
     }
 
     /// Whether the connection must not be used again.
@@ -207,20 +218,17 @@ fn token_row(error: TokenError) -> Row {
 
 fn engine_row(failure: Failure) -> Row {
     let (gone, bad) = (StatusCode::NOT_FOUND, StatusCode::BAD_GATEWAY);
-    let code = failure.as_str();
+    let (code, later) = (failure.as_str(), StatusCode::SERVICE_UNAVAILABLE);
     match failure {
-        Failure::NoSuchTitle => row(gone, code, "no such title", "destination_not_found"),
-        Failure::NoSuchSegment => row(gone, code, "no such part of this title", "destination_not_found"),
+        Failure::NoSuchTitle => row(gone, code, "no such title", OWN_ANSWER),
+        Failure::NoSuchSegment => row(gone, code, "no such part of this title", OWN_ANSWER),
         Failure::Untrusted => row(bad, code, "the title cannot be verified", "http_protocol_error"),
-        Failure::SourcesExhausted => row(bad, code, "no source has it now", "destination_unavailable"),
+        Failure::SourcesExhausted => row(later, code, "no source has it now", "destination_unavailable"),
         Failure::Changed => row(bad, code, "the sources hold another version", "http_protocol_error"),
         Failure::Deadline => {
-            row(StatusCode::GATEWAY_TIMEOUT, code, "no source answered in time", "connection_timeout")
+            row(StatusCode::GATEWAY_TIMEOUT, code, "no source answered in time", "http_response_timeout")
         }
-        Failure::Overloaded => {
-            let status = StatusCode::SERVICE_UNAVAILABLE;
-            row(status, code, "this node is full", "proxy_internal_response")
-        }
+        Failure::Overloaded => row(later, code, "this node is full", OWN_ANSWER),
     }
 }
 
@@ -244,24 +252,48 @@ mod tests {
 
     #[test]
     fn the_table() {
-        let check = |refusal: Refusal, status: u16, closes: bool, retry: Option<u32>| {
-            let found = (refusal.status().as_u16(), refusal.closes(), refusal.retry_after());
-            assert_eq!(found, (status, closes, retry), "{refusal:?}");
+        let check = |refusal: Refusal, status: u16, closes: bool, transient: bool, proxy: &str| {
+            let found = (refusal.status().as_u16(), refusal.closes(), refusal.is_transient());
+            assert_eq!(found, (status, closes, transient), "{refusal:?}");
+            assert_eq!(refusal.proxy_error(), proxy, "{refusal:?}");
         };
-        check(Refusal::Framing(Framing::Body), 413, true, None);
-        check(Refusal::Framing(Framing::TransferEncoding), 400, true, None);
-        check(Refusal::Framing(Framing::NoHost), 400, true, None);
-        check(Refusal::Method, 405, false, None);
-        check(Refusal::HeadTooLarge, 431, true, None);
-        check(Refusal::Token(TokenError::Expired), 403, false, None);
-        check(Refusal::NoToken, 403, false, None);
-        check(Refusal::NoSuchPath, 404, false, None);
-        check(Refusal::Precondition, 412, false, None);
-        check(Refusal::Range, 416, false, None);
-        check(Refusal::Engine(Failure::NoSuchSegment), 404, false, None);
-        check(Refusal::Engine(Failure::SourcesExhausted), 502, false, None);
-        check(Refusal::Engine(Failure::Deadline), 504, false, None);
-        check(Refusal::Engine(Failure::Overloaded), 503, false, Some(1));
-        check(Refusal::Shed, 503, false, Some(1));
+        check(Refusal::Framing(Framing::Body), 413, true, false, MALFORMED);
+        check(Refusal::Framing(Framing::TransferEncoding), 400, true, false, MALFORMED);
+        check(Refusal::Framing(Framing::NoHost), 400, true, false, MALFORMED);
+        check(Refusal::Method, 405, false, false, MALFORMED);
+        check(Refusal::HeadTooLarge, 431, true, false, MALFORMED);
+        check(Refusal::Token(TokenError::Expired), 403, false, false, DENIED);
+        check(Refusal::NoToken, 403, false, false, DENIED);
+        check(Refusal::NoSuchPath, 404, false, false, OWN_ANSWER);
+        check(Refusal::Precondition, 412, false, false, OWN_ANSWER);
+        check(Refusal::Range, 416, false, false, OWN_ANSWER);
+        check(Refusal::Engine(Failure::NoSuchSegment), 404, false, false, OWN_ANSWER);
+        check(Refusal::Engine(Failure::SourcesExhausted), 503, false, true, "destination_unavailable");
+        check(Refusal::Engine(Failure::Changed), 502, false, false, "http_protocol_error");
+        check(Refusal::Engine(Failure::Deadline), 504, false, true, "http_response_timeout");
+        check(Refusal::Engine(Failure::Overloaded), 503, false, true, OWN_ANSWER);
+        check(Refusal::Shed, 503, false, true, DENIED);
+        check(Refusal::Greedy, 429, false, true, DENIED);
+    }
+
+    /// The types of the "HTTP Proxy Error Types" registry that are ours, with the status that RFC 9209 recommends
+    /// for them; 0 where it leaves that to the proxy.
+    #[test]
+    fn proxy_errors_are_those_of_the_registry() {
+        let registry = [
+            ("destination_unavailable", 503),
+            ("http_request_error", 0),
+            ("http_request_denied", 403),
+            ("http_response_timeout", 504),
+            ("http_protocol_error", 502),
+            ("proxy_internal_response", 0),
+        ];
+        for refusal in Refusal::all() {
+            let entry = registry.iter().find(|(name, _)| *name == refusal.proxy_error());
+            let (_, status) = entry.expect("a registered type");
+            let own = refusal.status().as_u16();
+            let by_policy = matches!(refusal, Refusal::Shed | Refusal::Greedy);
+            assert!(by_policy || *status == 0 || *status == own, "{refusal:?}: {own}");
+        }
     }
 }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::authorise::Authoriser;
 use crate::body::ViewerBody;
-use crate::fields::{self, Particulars};
+use crate::fields::{self, Origin, Particulars};
 use crate::metrics::Kind;
 use crate::multipart::{Multipart, Piece};
 use crate::overload::{Overload, Shed, Verdict};
@@ -117,9 +117,14 @@ impl Viewer {
                 }
                 let claims = self.authoriser.check(token, &key.title, record.time());
                 let session = &claims.map_err(Refusal::Token)?.session;
-                self.overload.serves(session, Instant::now());
-                record.of_session(session);
-                self.media(&key, extension, verb, &parts.headers, record).await
+                let place = self.overload.serves(session, Instant::now());
+                if place.is_none() {
+                    self.recorder.metrics.shed.count(Shed::Greedy);
+                    return Err(self.come_back(&Refusal::Greedy.into(), token));
+                }
+                record.let_in(session, place);
+                let served = self.media(&key, extension, verb, &parts.headers, record).await;
+                served.map_err(|refused| self.come_back(&refused, token))
             }
         }
     }
@@ -128,7 +133,7 @@ impl Viewer {
     /// bothered: what is refused here costs next to nothing.
     fn shed(&self, token: &str, key: &SegmentKey, path: &str) -> Result<Option<Ready>, Refused> {
         let metrics = &self.recorder.metrics;
-        let active = usize::try_from(metrics.responses()).unwrap_or(usize::MAX);
+        let active = usize::try_from(metrics.responses() + 1).unwrap_or(usize::MAX);
         let session = || self.authoriser.claimed_session(token);
         let verdict = self.overload.judge(opens_session(key), active, Instant::now(), session);
         let shed = match (verdict, self.overload.elsewhere(path)) {
@@ -141,8 +146,13 @@ impl Viewer {
             (Verdict::Refuse(shed), _) => shed,
         };
         metrics.shed.count(shed);
+        Err(self.come_back(&Refusal::Shed.into(), token))
+    }
+
+    /// Says when another try makes sense: those who were let down together are not to come back together.
+    fn come_back(&self, refused: &Refused, token: &str) -> Refused {
         let retry_after = Some(self.overload.retry_after(token));
-        Err(Refused { refusal: Refusal::Shed, about: Particulars { retry_after, ..Particulars::default() } })
+        Refused { refusal: refused.refusal, about: Particulars { retry_after, ..refused.about } }
     }
 
     async fn media(
@@ -256,12 +266,13 @@ impl Viewer {
             let _waiting = reply.record.pulse().waiting();
             self.engine.serve(described, range).await
         };
-        let Serving { outcome, source, body, .. } =
+        let Serving { outcome, source, stale, body } =
             served.map_err(|error| unserved(&described.key, &error))?;
         let source = source.map(|source| source.to_string());
         let package_age = reply.record.time().saturating_sub(described.index().created);
-        fields::served(&mut reply.fields, reply.node, outcome, source.as_deref(), package_age);
-        reply.record.served_by(outcome, source);
+        let origin = Origin { outcome, source: source.as_deref(), stale };
+        fields::served(&mut reply.fields, reply.node, origin, package_age);
+        reply.record.served_by(outcome, source, stale);
         Ok(body)
     }
 

@@ -12,7 +12,7 @@ use crate::heir::Heir;
 use crate::materials::Materials;
 use crate::node::Node;
 use crate::supervisor;
-use crate::takeover::{Door, Predecessor, Successor, TakeoverError, hand_over};
+use crate::takeover::{Door, Estate, Predecessor, Successor, hand_over};
 
 /// How this process was started.
 pub(crate) struct Setup {
@@ -102,7 +102,13 @@ async fn begin(config: &Config, materials: Materials, takeover: bool) -> Result<
 
 async fn succeed(config: &Config, materials: Materials, mut from: Predecessor) -> Result<Node, Fatal> {
     let mut inheritance = from.release().await?;
-    let node = match Node::start(config, materials, &mut inheritance).await {
+    let started = tokio::select! {
+        biased;
+        // It wants its disks and its port back, and it wants them now.
+        gone = from.gone() => return Err(gone.into()),
+        started = Node::start(config, materials, &mut inheritance) => started,
+    };
+    let node = match started {
         Ok(node) => node,
         Err(error) => {
             from.give_up(&error.to_string()).await;
@@ -112,8 +118,10 @@ async fn succeed(config: &Config, materials: Materials, mut from: Predecessor) -
     inheritance.left().for_each(|address| tracing::info!(%address, "no longer configured: closed"));
     drop(inheritance);
     if let Err(error) = from.ready().await {
-        // The other one goes on; whom we have accepted already is served to the end.
-        node.stop(config).await;
+        // The other one goes on, and needs what only one can hold. Whom we have accepted already is served to the
+        // end.
+        node.release().await;
+        node.retire(config).await;
         return Err(error.into());
     }
     tracing::info!("took over");
@@ -141,18 +149,21 @@ async fn serve(
             biased;
             told = signals.next() => match told {
                 Told::Stop => return End::Stop,
-                Told::Reload => {
-                    heir.start().await;
-                    continue;
-                }
+                // Whoever stops the node does not wait for the check of a configuration.
+                Told::Reload => tokio::select! {
+                    biased;
+                    () = signals.stop() => return End::Stop,
+                    () = heir.start() => continue,
+                },
             },
             () = heir.ended() => continue,
             successor = Successor::at(door, config.takeover_timeout) => successor,
         };
+        tracing::info!(process = successor.process(), "another process wants to take over");
         let handed = tokio::select! {
             biased;
             () = signals.stop() => return End::Stop,
-            handed = hand(successor, node) => handed,
+            handed = hand_over(successor, node) => handed,
         };
         match handed {
             Ok(()) => {
@@ -165,12 +176,6 @@ async fn serve(
             }
         }
     }
-}
-
-async fn hand(successor: std::io::Result<Successor>, node: &Node) -> Result<(), TakeoverError> {
-    let successor = successor?;
-    tracing::info!(process = successor.process(), "another process wants to take over");
-    hand_over(successor, node).await
 }
 
 /// What a signal wants.

@@ -14,6 +14,8 @@ use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
 use serde::Serialize;
 use sourcing::{Offer, SourceId, Sources, SourcingConfig};
 use store::SegmentStore;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -53,7 +55,7 @@ pub(crate) struct Node {
     front: Front,
     engine: Engine,
     store: Arc<SegmentStore>,
-    link: Option<Link>,
+    link: Option<Arc<Link>>,
     admin: Admin,
     purger: Arc<Purger>,
     cost: Option<Cost>,
@@ -62,6 +64,8 @@ pub(crate) struct Node {
     takeovers: IntCounterVec,
     /// Sources are probed for as long as the node serves.
     _probes: AbortOnDropHandle<()>,
+    /// What takes back what was let go, after a takeover that failed.
+    coming_back: tokio::sync::Mutex<JoinSet<()>>,
 }
 
 /// Why viewers should not be sent here now; nothing when they should.
@@ -108,7 +112,9 @@ impl Node {
             SegmentStore::open(&config.store, Vec::new(), &registry).await.map_err(in_room("store"))?;
         let load = Arc::<Load>::default();
         let link = match (&config.peer, &identity) {
-            (Some(peer), Some(identity)) => Some(link(peer, identity, (&store, &load), &registry).await?),
+            (Some(peer), Some(identity)) => {
+                Some(Arc::new(link(peer, identity, (&store, &load), &registry).await?))
+            }
             _ => None,
         };
         offers.extend(config.peer.iter().zip(&link).flat_map(|(peer, link)| peer_offers(peer, link)));
@@ -138,6 +144,7 @@ impl Node {
         let front = Front::succeed(parts, &registry, inheritance).map_err(in_room("front"))?;
         let late = start_admin.map(|start| start(inheritance)).transpose()?;
         let admin = early.or(late).ok_or("it was not started").map_err(in_room("admin"))?;
+        let coming_back = tokio::sync::Mutex::default();
         Ok(Self {
             front,
             engine,
@@ -150,6 +157,7 @@ impl Node {
             readiness,
             takeovers,
             _probes: probes,
+            coming_back,
         })
     }
 
@@ -162,7 +170,7 @@ impl Node {
         self.front.tls_addresses().iter().for_each(|address| listening("tls", *address));
         let admin = self.admin.address();
         admin.iter().for_each(|address| listening("admin", *address));
-        let peer = self.link.as_ref().map(Link::address);
+        let peer = self.link.as_ref().map(|link| link.address());
         peer.iter().for_each(|address| listening("peer", *address));
         self.readiness.set(None);
         if let Some(path) = &config.ready_file {
@@ -220,6 +228,8 @@ impl Node {
 
 impl Estate for Node {
     async fn release(&self) {
+        // What is still being taken back after an attempt before this one.
+        self.coming_back.lock().await.shutdown().await;
         self.purger.suspend().await;
         if let Some(cost) = &self.cost {
             cost.hold().await;
@@ -238,15 +248,23 @@ impl Estate for Node {
         Ok(listening)
     }
 
+    /// The other process may hold on to something, if it hangs, for as long as it lives: that is waited for in the
+    /// background, and viewers are served meanwhile.
     async fn take_back(&self) {
-        let disks = retry(async || self.store.attach().await).await;
-        if let Err(error) = disks {
-            tracing::error!(%error, "the disks could not be taken back: this process goes on without them");
-        }
-        if let Some(link) = &self.link
-            && let Err(error) = retry(async || link.come_back()).await
-        {
-            tracing::error!(%error, "the port for neighbours could not be taken back: they cannot ask here");
+        let (store, link) = (Arc::clone(&self.store), self.link.clone());
+        let (done, all_back) = oneshot::channel();
+        self.coming_back.lock().await.spawn(async move {
+            insist("the disks", || store.attach()).await;
+            if let Some(link) = &link {
+                insist("the port for neighbours", || async { link.come_back() }).await;
+            }
+            // Nobody may wait any more.
+            let _ = done.send(());
+        });
+        if tokio::time::timeout(LET_GO, all_back).await.is_err() {
+            tracing::error!(
+                "disks or port could not be taken back yet: this process serves without and goes on trying"
+            );
         }
         if let Some(cost) = &self.cost {
             cost.go_on().await;
@@ -260,6 +278,26 @@ const LET_GO: Duration = Duration::from_secs(5);
 
 /// Pause between two tries.
 const TRY_AGAIN: Duration = Duration::from_millis(20);
+
+/// Pause between two tries when that has not helped.
+const TRY_SELDOM: Duration = Duration::from_secs(2);
+
+/// Tries until it succeeds.
+async fn insist<E, F>(what: &'static str, attempt: impl Fn() -> F)
+where
+    E: Display,
+    F: Future<Output = Result<(), E>>,
+{
+    let until = Instant::now() + LET_GO;
+    while let Err(error) = attempt().await {
+        let seldom = Instant::now() >= until;
+        if seldom {
+            tracing::warn!(what, %error, "not taken back yet");
+        }
+        tokio::time::sleep(if seldom { TRY_SELDOM } else { TRY_AGAIN }).await;
+    }
+    tracing::info!(what, "taken back");
+}
 
 async fn retry<T, E>(mut attempt: impl AsyncFnMut() -> Result<T, E>) -> Result<T, E> {
     let until = Instant::now() + LET_GO;

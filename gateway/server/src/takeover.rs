@@ -60,6 +60,7 @@ fn out_of_turn(message: Message) -> TakeoverError {
 /// The process that serves now, as its successor sees it.
 pub(crate) struct Predecessor {
     channel: Channel,
+    patience: Duration,
     deadline: Instant,
 }
 
@@ -67,7 +68,7 @@ impl Predecessor {
     /// Introduces this process to the one that listens at `path`; `None` when there is none.
     pub(crate) async fn meet(path: &Path, patience: Duration) -> Result<Option<Self>, TakeoverError> {
         let Some(channel) = Channel::connect(path).await? else { return Ok(None) };
-        let mut met = Self { channel, deadline: Instant::now() + patience };
+        let mut met = Self { channel, patience, deadline: Instant::now() + patience };
         match met.ask(&Message::Hello { version: VERSION }).await? {
             Message::Welcome => Ok(Some(met)),
             other => Err(out_of_turn(other)),
@@ -95,8 +96,16 @@ impl Predecessor {
         Ok(listening.into())
     }
 
+    /// Waits until the other process hangs up or says something out of turn: it has taken back what it gave.
+    pub(crate) async fn gone(&mut self) -> TakeoverError {
+        self.channel.receive().await.map_or_else(TakeoverError::Channel, out_of_turn)
+    }
+
     /// Says that this process serves. When it returns well, the other one has stopped accepting.
     pub(crate) async fn ready(mut self) -> Result<(), TakeoverError> {
+        // The other one decides, and says so at once. Whoever looked at the clock here could leave just when it
+        // says yes, and then nobody would serve.
+        self.deadline = Instant::now() + self.patience;
         match self.ask(&Message::Ready).await? {
             Message::Yours => Ok(()),
             other => Err(out_of_turn(other)),
@@ -151,9 +160,9 @@ pub(crate) struct Successor {
 
 impl Successor {
     /// The next one at the door; never, without a door.
-    pub(crate) async fn at(door: Option<&Door>, patience: Duration) -> io::Result<Self> {
+    pub(crate) async fn at(door: Option<&Door>, patience: Duration) -> Self {
         match door {
-            Some(door) => door.next().await.map(|channel| Self { channel, patience }),
+            Some(door) => Self { channel: door.next().await, patience },
             None => std::future::pending().await,
         }
     }

@@ -197,3 +197,23 @@ async fn a_disk_that_hesitates_is_left_for_a_fill_and_keeps_its_object() {
     sleep(Duration::from_secs(30)).await;
     assert_eq!(world.play(0).await, Outcome::Disk, "a slow disk is not a miss");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_disk_still_reads_for_nobody_has_its_room() {
+    let device = Arc::new(MemoryDevice::new());
+    let setup = Setup { device: Some(Arc::clone(&device)), ..Setup::disk_only() };
+    let world = World::new(&[Act::Deliver], setup).await;
+    world.play(0).await;
+    world.until_no_fill_runs().await;
+    world.store.flush().await;
+    let free = || world.engine.reading().budget.available_permits();
+    let all = free();
+    device.set_delay(Duration::from_millis(600));
+    for _ in 0..2 {
+        drop(world.serve_all(0).await.expect("from a fill"));
+    }
+    assert_eq!(world.metric("weir_engine_disk_departures_total{reason=\"impatient\"}"), 2);
+    assert!(free() < all, "the disk has not answered yet");
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(free(), all);
+}

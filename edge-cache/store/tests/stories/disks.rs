@@ -62,6 +62,30 @@ async fn objects_are_spread_by_capacity_and_all_are_found_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_a_takeover_that_failed_each_disk_comes_back_by_itself() {
+    let (devices, config) = (devices(), config([2 << 20; DISKS]));
+    let samples: Vec<Sample> = (0..60).map(|number| Sample::new(number, 0, 20_000)).collect();
+    let node = start(&devices, &config).await;
+    fill(&node, &samples).await;
+    node.store.detach().await;
+    // The first is broken meanwhile, the last is still held by the other process.
+    devices[0].fail_opens(Some(ErrorKind::Other));
+    let alone = StoreConfig { disk: vec![config.disk[2].clone()], ..config.clone() };
+    let other = Node::start(&alone, vec![Arc::new(devices[2].another_process())]).await;
+    assert!(node.store.attach().await.is_err(), "one is held");
+    let second = node.recovered("kept");
+    assert!(second > 0, "the one between is back");
+    assert!(node.store.attach().await.is_err());
+    assert_eq!(node.recovered("kept"), second, "and is left alone");
+    other.store.detach().await;
+    node.store.attach().await.expect("it is free");
+    assert!(node.recovered("kept") > second);
+    devices[0].fail_opens(None);
+    tokio::time::sleep(config.disk[0].offline_for * 2).await;
+    assert_eq!(hits(&node, &samples).await, 60, "all are back");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_disk_that_fails_costs_its_share_until_it_is_back() {
     let (devices, config) = (devices(), config([2 << 20; DISKS]));
     let samples: Vec<Sample> = (0..60).map(|number| Sample::new(number, 0, 20_000)).collect();

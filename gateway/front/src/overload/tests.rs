@@ -40,7 +40,7 @@ async fn a_session_is_known_while_it_is_being_served() {
     let overload = Overload::new(&config, &load, false, Instant::now());
     let session: SessionId = "s1".parse().expect("a session");
     let judge = |session: &SessionId| overload.judge(false, 1, Instant::now(), || Some(session.clone()));
-    overload.serves(&session, Instant::now());
+    assert!(overload.serves(&session, Instant::now()).is_some());
     load.set(Level::Refusing);
     assert_eq!(judge(&session), Verdict::Serve);
     assert_eq!(judge(&"s2".parse().expect("a session")), Verdict::Refuse(Shed::Stranger));

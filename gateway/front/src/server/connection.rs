@@ -57,7 +57,7 @@ where
                 closing_since.get_or_insert(pulse.now_ms());
                 connection.as_mut().graceful_shutdown();
             }
-            () = pulse.evicted() => {
+            () = pulse.dismissed() => {
                 closing_since.get_or_insert(pulse.now_ms());
                 connection.as_mut().graceful_shutdown();
             }

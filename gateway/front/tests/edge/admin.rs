@@ -3,12 +3,57 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use engine::{Epoch, PurgeKind, Purged, Scope};
 use front::{Admin, AdminConfig, AdminParts, Inheritance, Purge, Purging, Readiness};
+use http::Request;
+use http_body_util::Full;
 use prometheus::{IntCounter, Registry};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::client::Wire;
+use crate::http2::speak;
+
+/// Never done.
+struct Endless;
+
+impl Purge for Endless {
+    fn purge(&self, _scope: Scope, _kind: PurgeKind) -> Purging<'_> {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test]
+async fn an_operator_who_hangs_up_is_not_waited_for() {
+    let config =
+        AdminConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), max_connections: 1, key_file: None };
+    let ready: Readiness = Arc::new(|| Ok(()));
+    let parts = AdminParts { registry: Registry::new(), ready, purge: Arc::new(Endless), key: None };
+    let admin = Admin::start(&config, parts, &mut Inheritance::default()).expect("starts");
+    let address = admin.address().expect("bound");
+    let mut sender = speak(TcpStream::connect(address).await.expect("connects"), None).await;
+    let body = Full::from(r#"{"title": "bbb"}"#);
+    let purge = Request::post("http://a/purge").header("content-length", 16).body(body).expect("a request");
+    sender.ready().await.expect("ready");
+    let given_up = timeout(Duration::from_millis(200), sender.send_request(purge)).await;
+    assert!(given_up.is_err(), "its stream is reset");
+    // The connection rests, so it makes room as soon as the server knows.
+    let served = async {
+        loop {
+            let mut other = Wire::open(address).await;
+            // Where there is no room it is closed at once.
+            let asked = other.socket.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            if asked.is_ok() && other.head().await.is_some() {
+                return;
+            }
+        }
+    };
+    // Long before the rule for stalled viewers would end it.
+    timeout(Duration::from_secs(5), served).await.expect("room");
+}
 
 /// Takes note of what it is asked for.
 #[derive(Default)]
@@ -62,7 +107,8 @@ async fn metrics_health_and_readiness() {
     assert_eq!(wire.get("/readyz", "").await.status, 200);
     assert_eq!(wire.get("/p/x/y/main.m3u8", "").await.status, 404);
     wire.send("HEAD /metrics HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    assert_eq!(wire.reply(false).await.status, 200);
+    let head = wire.reply(false).await;
+    assert_eq!((head.status, head.field("content-length")), (200, metrics.field("content-length")));
     wire.send("DELETE /metrics HTTP/1.1\r\nHost: a\r\n\r\n").await;
     let refused = wire.reply(true).await;
     assert_eq!((refused.status, refused.field("allow")), (405, "GET, HEAD"));
@@ -108,7 +154,8 @@ async fn a_purge_is_carried_out_and_answered() {
     assert!(bad.status == 400 && bad.text().contains("unknown field `titel`"), "{}", bad.text());
     for denied in ["", "Authorization: Bearer secre\r\n"] {
         wire.send(post(denied, r#"{"title": "bbb"}"#)).await;
-        assert_eq!(wire.reply(true).await.status, 401);
+        let refused = wire.reply(true).await;
+        assert_eq!((refused.status, refused.field("www-authenticate")), (401, "Bearer"));
     }
     assert_eq!(wire.get("/purge", "").await.status, 405);
     assert_eq!(noted.0.lock().expect("whole").as_slice(), ["soft title bbb"]);

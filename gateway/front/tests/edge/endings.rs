@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use engine::{PurgeKind, Scope};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
@@ -31,11 +32,29 @@ async fn a_source_that_is_dead_is_an_error_that_nobody_keeps() {
     world.source.cut_at(0);
     let mut wire = Wire::open(world.address()).await;
     let reply = wire.get(&world.path("v720/1.m4s"), "").await;
-    assert_eq!((reply.status, reply.field("cache-control")), (502, "no-store"));
+    assert_eq!((reply.status, reply.field("cache-control")), (503, "no-store"));
     assert_eq!(reply.text(), "sources-exhausted: no source has it now\n");
-    assert!(reply.field("proxy-status").contains("error=destination_unavailable"));
+    let proxy_status = "test-1; error=destination_unavailable; details=\"sources-exhausted\"";
+    assert_eq!(reply.field("proxy-status"), proxy_status);
+    let retry: u32 = reply.field("retry-after").parse().expect("seconds");
+    assert!((2..=10).contains(&retry));
     assert_eq!(world.line().await["refused"], "sources-exhausted");
     assert_eq!(wire.get(&world.path("main.m3u8"), "").await.status, 200, "the connection still stands");
+}
+
+#[tokio::test]
+async fn what_was_purged_softly_is_served_while_no_source_delivers_and_says_so() {
+    let mut world = World::new().await;
+    let (path, bytes) = (world.path("v720/0.m4s"), world.bytes("v720/0.m4s").clone());
+    let mut wire = Wire::open(world.address()).await;
+    assert_eq!(wire.get(&path, "").await.body, bytes);
+    assert!(world.line().await.get("stale").is_none());
+    world.engine.purge(&Scope::Title("bbb".parse().expect("a title")), PurgeKind::Soft).await;
+    world.source.cut_at(0);
+    let stale = wire.get(&path, "").await;
+    assert_eq!((stale.status, &stale.body), (200, &bytes.to_vec()));
+    assert_eq!(stale.field("cache-status"), "test-1; fwd=stale; detail=memory");
+    assert_eq!(world.line().await["stale"], true);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, HandshakeKind, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -64,22 +64,32 @@ async fn shake(connector: &TlsConnector, address: SocketAddr) -> TlsStream<TcpSt
         .expect("a handshake")
 }
 
-async fn speak<S>(socket: S, window: Option<u32>) -> SendRequest<Full<Bytes>>
+pub(crate) async fn speak<S>(socket: S, window: Option<u32>) -> SendRequest<Full<Bytes>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = Builder::new(TokioExecutor::new());
     builder.initial_stream_window_size(window);
+    speak_so(&builder, socket).await
+}
+
+async fn speak_so<S>(builder: &Builder<TokioExecutor>, socket: S) -> SendRequest<Full<Bytes>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (sender, connection) = builder.handshake(TokioIo::new(socket)).await.expect("a handshake");
     tokio::spawn(connection);
     sender
 }
 
-fn ask(path: &str) -> Request<Full<Bytes>> {
+pub(crate) fn ask(path: &str) -> Request<Full<Bytes>> {
     Request::get(format!("https://edge.example{path}")).body(Full::default()).expect("a request")
 }
 
-async fn send(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> Response<Incoming> {
+pub(crate) async fn send(
+    sender: &mut SendRequest<Full<Bytes>>,
+    request: Request<Full<Bytes>>,
+) -> Response<Incoming> {
     sender.ready().await.expect("ready");
     timeout(SOON, sender.send_request(request)).await.expect("in time").expect("a response")
 }
@@ -231,6 +241,25 @@ async fn a_window_that_never_opens_is_not_waited_for() {
 }
 
 #[tokio::test]
+async fn pings_are_no_reading() {
+    let mut choice = Choice::default();
+    choice.config.write_timeout = Duration::from_millis(400);
+    choice.config.header_timeout = Duration::from_millis(300);
+    let mut world = World::with(choice).await;
+    let path = world.path("v720/1.m4s");
+    let mut builder = Builder::new(TokioExecutor::new());
+    // Some hundred pings in each write timeout, and a window that never opens.
+    builder.timer(TokioTimer::new()).keep_alive_interval(Some(Duration::from_millis(1)));
+    builder.initial_stream_window_size(Some(0));
+    let socket = TcpStream::connect(world.address()).await.expect("connects");
+    let mut sender = speak_so(&builder, socket).await;
+    let response = send(&mut sender, ask(&path)).await;
+    assert_eq!(world.line().await["end"], "viewer-stalled");
+    drop(response);
+    world.until("weir_front_connections_ended_total{cause=\"stalled\"}", 1.0).await;
+}
+
+#[tokio::test]
 async fn a_drain_says_goodbye_and_lets_streams_finish() {
     let mut world = World::new().await;
     world.source.hold_at(150_000);
@@ -250,6 +279,29 @@ async fn a_drain_says_goodbye_and_lets_streams_finish() {
     assert!(body(response).await == world.bytes("v720/1.m4s"));
     let drained = timeout(SOON, drain).await.expect("in time").expect("no panic");
     assert_eq!((drained.connections_cut, drained.responses_cut), (0, 0));
+}
+
+#[tokio::test]
+async fn whoever_asks_first_after_a_takeover_hears_goodbye_too() {
+    let mut world = World::new().await;
+    let socket = TcpStream::connect(world.address()).await.expect("connects");
+    world.until("weir_front_connections", 1.0).await;
+    let front = world.front.take().expect("there");
+    let (address, until) = (front.plain_addresses()[0], tokio::time::Instant::now() + SOON * 2);
+    let leaving = tokio::spawn(async move { front.leave(until, until).await });
+    while TcpStream::connect(address).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut sender = speak(socket, None).await;
+    assert_eq!(send(&mut sender, ask("/healthz")).await.status(), 200);
+    let closing = async {
+        while sender.ready().await.is_ok() && sender.send_request(ask("/healthz")).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, closing).await.expect("a goodbye");
+    let left = timeout(SOON, leaving).await.expect("in time").expect("no panic");
+    assert_eq!(left.connections_cut, 0);
 }
 
 /// Frames that the client library would never write.

@@ -4,10 +4,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use front::FrontConfig;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 use crate::client::Wire;
-use crate::world::{Choice, World};
+use crate::http2::{ask, send, speak};
+use crate::world::{Choice, FILM, World};
 
 fn small(change: impl FnOnce(&mut FrontConfig)) -> Choice {
     let mut choice = Choice { big: 600_000, ..Choice::default() };
@@ -93,6 +95,39 @@ async fn even_a_served_session_has_a_bound() {
     let mut wire = Wire::open(world.address()).await;
     assert_eq!(wire.get(&world.path("v720/0.m4s"), "").await.status, 503);
     world.until("weir_front_shed_total{what=\"known\"}", 1.0).await;
+    drop(wires);
+    world.until("weir_front_requests_in_flight", 0.0).await;
+    assert_eq!(wire.get(&world.path("v720/init.mp4"), "").await.status, 200);
+}
+
+#[tokio::test]
+async fn whoever_is_refused_takes_nobodys_place() {
+    let world = World::with(small(|_| {})).await;
+    // Many refusals that nobody ever reads: their windows stay closed.
+    let mut sender = speak(TcpStream::connect(world.address()).await.expect("connects"), Some(0)).await;
+    let mut unread = Vec::new();
+    for _ in 0..30 {
+        let response = send(&mut sender, ask(&format!("/p/made-up/{FILM}/main.m3u8"))).await;
+        assert_eq!(response.status(), 403);
+        unread.push(response);
+    }
+    let mut wire = Wire::open(world.address()).await;
+    assert_eq!(wire.get(&world.path("main.m3u8"), "").await.status, 200, "a new session has room");
+    assert!(world.metric("weir_front_requests_in_flight") < 0.5);
+}
+
+#[tokio::test]
+async fn one_session_cannot_take_everybodys_places() {
+    let choice = small(|config| config.overload.max_responses_per_session = 3);
+    let world = World::with(choice).await;
+    let wires = busy(&world, 3).await;
+    let mut wire = Wire::open(world.address()).await;
+    let refused = wire.get(&world.path("v720/0.m4s"), "").await;
+    assert_eq!((refused.status, refused.field("cache-control")), (429, "no-store"));
+    assert!(refused.fields.contains_key("retry-after") && refused.text().starts_with("too-many-at-once: "));
+    world.until("weir_front_shed_total{what=\"greedy\"}", 1.0).await;
+    let other = world.path_of("session-2", "v720/init.mp4");
+    assert_eq!(wire.get(&other, "").await.status, 200, "another session has its own");
     drop(wires);
     world.until("weir_front_requests_in_flight", 0.0).await;
     assert_eq!(wire.get(&world.path("v720/init.mp4"), "").await.status, 200);

@@ -36,6 +36,7 @@ pub(crate) const FILM: &str = "bbb/00000000000000ff";
 pub(crate) struct World {
     pub(crate) front: Option<Front>,
     pub(crate) source: Arc<Scripted>,
+    pub(crate) engine: Engine,
     pub(crate) registry: Registry,
     pub(crate) lines: mpsc::Receiver<String>,
     pub(crate) clock: Arc<AtomicU64>,
@@ -87,13 +88,14 @@ impl World {
             vec![key.public()],
             Arc::default(),
             &registry,
-        );
+        )
+        .expect("an engine");
         let (signer, clock) = (signer(), Arc::new(AtomicU64::new(NOW)));
         let (sink, lines) = mpsc::channel(choice.lines);
         let told = Arc::clone(&clock);
         let front = FrontParts {
             config: choice.config,
-            engine: engine.expect("an engine"),
+            engine: engine.clone(),
             verifier: TokenVerifier::new(vec![signer.public().expect("a key")]),
             clock: Arc::new(move || told.load(Relaxed)),
             node: "test-1".to_owned(),
@@ -101,7 +103,7 @@ impl World {
             tls: choice.tls,
         };
         let front = Some(Front::start(front, &registry)?);
-        Ok(Self { front, source, registry, lines, clock, parts, signer })
+        Ok(Self { front, source, engine, registry, lines, clock, parts, signer })
     }
 
     pub(crate) fn front(&self) -> &Front {

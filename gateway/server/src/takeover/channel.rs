@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -13,11 +14,15 @@ use rustix::net::{
 };
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::time::sleep;
 
 use super::wire::{MAX_SOCKETS, Message};
 
 /// Room for the sockets of one message.
 const ROOM: usize = rustix::cmsg_space!(ScmRights(MAX_SOCKETS));
+
+/// How long to leave the door alone after nobody could be let in (usually: no file descriptors left).
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// One end of a conversation.
 pub(super) struct Channel {
@@ -31,10 +36,19 @@ impl Channel {
         Self { stream, unread: Vec::new(), sockets: Vec::new() }
     }
 
-    /// To whoever listens at `path`; `None` when nobody does.
+    /// To whoever listens at `path`; `None` when nobody does. What a stranger hands out is not taken.
     pub(super) async fn connect(path: &Path) -> io::Result<Option<Self>> {
         match UnixStream::connect(path).await {
-            Ok(stream) => Ok(Some(Self::new(stream))),
+            Ok(stream) => {
+                let (user, own) = (stream.peer_cred()?.uid(), own_user());
+                // Root may take over from a service's user.
+                if own != 0 && !is_trusted(user, own) {
+                    return Err(io::Error::other(format!(
+                        "user {user} listens there, and this is user {own}"
+                    )));
+                }
+                Ok(Some(Self::new(stream)))
+            }
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
             {
@@ -105,10 +119,18 @@ impl Channel {
     }
 }
 
+/// Whether a user may take part in a takeover of this user's process.
+fn is_trusted(user: u32, own: u32) -> bool {
+    user == own || user == 0
+}
+
+fn own_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
 /// Where the next process finds this one.
 pub(crate) struct Door {
     listener: UnixListener,
-    user: u32,
 }
 
 impl Door {
@@ -123,18 +145,35 @@ impl Door {
         let listener = UnixListener::bind(&unfinished)?;
         std::fs::set_permissions(&unfinished, Permissions::from_mode(0o600))?;
         std::fs::rename(&unfinished, path)?;
-        Ok(Self { listener, user: rustix::process::geteuid().as_raw() })
+        Ok(Self { listener })
     }
 
     /// The next process that wants to take over. Others than this user's and root's are turned away.
-    pub(super) async fn next(&self) -> io::Result<Channel> {
+    pub(super) async fn next(&self) -> Channel {
         loop {
-            let (stream, _) = self.listener.accept().await?;
-            let who = stream.peer_cred()?;
-            if who.uid() == self.user || who.uid() == 0 {
-                return Ok(Channel::new(stream));
+            let came = self.listener.accept().await.and_then(|(stream, _)| Ok((stream.peer_cred()?, stream)));
+            match came {
+                Ok((who, stream)) if is_trusted(who.uid(), own_user()) => return Channel::new(stream),
+                Ok((who, _)) => {
+                    tracing::warn!(user = who.uid(), process = who.pid(), "a stranger wanted to take over");
+                }
+                // Whoever waits keeps the socket ready: without a pause this would go round and round.
+                Err(error) => {
+                    tracing::warn!(%error, "whoever wants to take over cannot be let in now; pausing");
+                    sleep(PAUSE).await;
+                }
             }
-            tracing::warn!(user = who.uid(), process = who.pid(), "a stranger wanted to take over");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_same_user_and_root_take_part() {
+        assert!(is_trusted(1000, 1000) && is_trusted(0, 1000) && is_trusted(0, 0));
+        assert!(!is_trusted(1001, 1000) && !is_trusted(1000, 0));
     }
 }

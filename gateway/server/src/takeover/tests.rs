@@ -58,7 +58,7 @@ impl World {
     }
 
     async fn old(&self, patience: Duration) -> Result<(), TakeoverError> {
-        let successor = Successor::at(Some(&self.door), patience).await?;
+        let successor = Successor::at(Some(&self.door), patience).await;
         hand_over(successor, &self.old).await
     }
 
@@ -84,6 +84,31 @@ async fn the_very_sockets_change_hands() {
     assert!(old.is_ok(), "{old:?}");
     assert_eq!(bound, [world.old.listener.local_addr().expect("an address")]);
     assert_eq!(world.old.steps(), ["release"]);
+}
+
+#[tokio::test]
+async fn a_new_process_that_is_ready_at_the_last_moment_still_hears_the_answer() {
+    let world = World::new();
+    let new = async {
+        let mut predecessor = world.meet().await;
+        predecessor.release().await.expect("released");
+        predecessor.deadline = Instant::now();
+        predecessor.ready().await
+    };
+    let (old, new) = tokio::join!(world.old(PATIENCE), new);
+    assert!(matches!((&old, &new), (Ok(()), Ok(()))), "the old one has left: {old:?} {new:?}");
+}
+
+#[tokio::test]
+async fn a_new_process_notices_that_the_old_one_hung_up() {
+    let world = World::new();
+    let new = async {
+        let mut predecessor = world.meet().await;
+        predecessor.release().await.expect("released");
+        predecessor.gone().await
+    };
+    let (old, gone) = tokio::join!(world.old(Duration::from_millis(100)), new);
+    assert!(matches!((old, gone), (Err(TakeoverError::Timeout), TakeoverError::Channel(_))));
 }
 
 #[tokio::test]
@@ -153,7 +178,7 @@ async fn nobody_there_is_no_error_and_a_new_door_replaces_the_old() {
     let second = Door::open(&path).expect("in its place");
     drop(first);
     let (met, _old) = tokio::join!(Predecessor::meet(&path, PATIENCE), async {
-        let mut channel = second.next().await.expect("somebody");
+        let mut channel = second.next().await;
         channel.receive().await.expect("hello");
         channel.send(&Message::Welcome, &[]).await.expect("sent");
         channel

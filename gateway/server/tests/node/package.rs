@@ -8,6 +8,7 @@ use control_api::keys::{TokenPrivateKey, format_index_public};
 use control_api::{Claims, SessionId};
 use media::index::{Contents, GROUPS_OBJECT, INDEX_OBJECT, Object, SigningKey};
 use media::{Digest, GroupDigests, Index, PackageId, Rendition, RenditionKind, Segment, SegmentKey};
+use tempfile::TempDir;
 
 const MAIN: &str = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1000\nv720/index.m3u8\n";
 const MEDIA: &str =
@@ -71,6 +72,14 @@ impl Package {
         let token_key = TokenPrivateKey::generate("k1".parse().expect("a key id")).expect("a key");
         let index_key = SigningKey::from_seed([7; 32]);
         Self { token_key, index_key, index: Index::new(contents).expect("a good index"), objects }
+    }
+
+    /// A directory of its own with this configuration, and the package in its data directory.
+    pub(crate) fn world(&self, config: &str) -> TempDir {
+        let dir = tempfile::tempdir().expect("a directory");
+        self.write(&dir.path().join("data"));
+        fs::write(dir.path().join("gateway.toml"), config).expect("written");
+        dir
     }
 
     /// Writes keys and objects below a data directory.

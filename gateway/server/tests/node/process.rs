@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::CertificateDer;
 use socket2::{Domain, Socket, Type};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_weir-gateway");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_weir-gateway");
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits for a state, not for a moment.
@@ -60,13 +60,14 @@ impl Node {
 
     /// The same with further flags.
     pub(crate) fn start_with(dir: &Path, flags: &[&str]) -> Self {
+        Self::start_as(Path::new(PROGRAM), dir, flags)
+    }
+
+    /// The same by another name of the program.
+    pub(crate) fn start_as(program: &Path, dir: &Path, flags: &[&str]) -> Self {
         let (ready, log) = (dir.join("data/ready.json"), dir.join("log"));
         let _ = fs::remove_file(&ready);
-        let errors = fs::File::options().create(true).append(true).open(&log).expect("a log");
-        let mut command = Command::new(PROGRAM);
-        command.arg("--config").arg(dir.join("gateway.toml")).args(flags);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
-        let mut child = command.spawn().expect("started");
+        let mut child = spawn(program, dir, flags);
         let addresses: serde_json::Value = until("the node is ready", || {
             let ended = child.try_wait().expect("a child");
             assert!(ended.is_none(), "{ended:?}: {}", fs::read_to_string(&log).unwrap_or_default());
@@ -109,6 +110,15 @@ impl Node {
     pub(crate) fn wait(&mut self) -> ExitStatus {
         until("the node has stopped", || self.child.try_wait().expect("a child"))
     }
+}
+
+/// Starts the program and does not wait for anything.
+pub(crate) fn spawn(program: &Path, dir: &Path, flags: &[&str]) -> Child {
+    let errors = fs::File::options().create(true).append(true).open(dir.join("log")).expect("a log");
+    let mut command = Command::new(program);
+    command.arg("--config").arg(dir.join("gateway.toml")).args(flags);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
+    command.spawn().expect("started")
 }
 
 /// Sends a signal to a process that a test started.

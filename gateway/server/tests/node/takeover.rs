@@ -1,24 +1,21 @@
 //! One process takes over from another while viewers watch: real processes, real sockets, every byte checked.
 
-#[path = "node/package.rs"]
-#[expect(dead_code, reason = "the other test program uses the rest")]
-mod package;
-#[path = "node/process.rs"]
-#[expect(dead_code, reason = "the other test program uses the rest")]
-mod process;
-
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::io::{BufRead, BufReader, IoSlice, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 
-use package::Package;
-use process::{Node, ask_securely, send, signal, until};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustls::pki_types::pem::PemObject;
 use tempfile::TempDir;
+
+use crate::package::Package;
+use crate::process::{self, Node, ask_securely, send, signal, until};
 
 fn config(more: &str) -> String {
     format!(
@@ -50,13 +47,13 @@ fn config(more: &str) -> String {
     )
 }
 
+/// What the owner of the disk holds locked.
+const LOCK: &str = "data/cache/lock";
+
 const PLAIN: &str = "[front]\nplain = [\"127.0.0.1:0\"]";
 
 fn world(package: &Package, more: &str) -> TempDir {
-    let dir = tempfile::tempdir().expect("a directory");
-    package.write(&dir.path().join("data"));
-    fs::write(dir.path().join("gateway.toml"), config(more)).expect("written");
-    dir
+    package.world(&config(more))
 }
 
 fn serving_process(dir: &Path) -> Option<u32> {
@@ -249,6 +246,111 @@ fn whoever_breaks_off_leaves_the_old_one_serving_with_its_disks() {
     let new = Node::start_with(dir.path(), &["--takeover"]);
     play(&new);
     assert_eq!(new.viewer, old.viewer);
+}
+
+#[test]
+fn what_a_hanging_process_holds_is_taken_back_when_it_lets_go() {
+    let package = Package::new();
+    let dir = world(&package, PLAIN);
+    let old = Node::start(dir.path());
+    let token = package.token("bbb", 600);
+    let play = |node: &Node| {
+        for (path, bytes) in package.everything() {
+            assert!(node.get(&format!("/p/{token}/{path}")).body == bytes, "{path}");
+        }
+    };
+    // A new process that has the disk open and then hangs longer than the old one waits at first.
+    let mut stream = UnixStream::connect(dir.path().join("data/takeover.sock")).expect("somebody is there");
+    stream.write_all(b"\0\x02\x01\x01\0\x01\x04").expect("hello and release");
+    assert_eq!((hear(&mut stream)[0], hear(&mut stream)[0]), (2, 5));
+    let held = fs::File::options().write(true).open(dir.path().join(LOCK)).expect("the disk");
+    held.try_lock().expect("let go of");
+    drop(stream);
+    until("it gave up for now", || old.log().contains("goes on trying").then_some(()));
+    play(&old);
+    drop(held);
+    let back = r#""what":"the disks""#;
+    until("it has them back", || {
+        old.log().lines().any(|line| line.contains("\"taken back\"") && line.contains(back)).then_some(())
+    });
+    play(&old);
+    let new = Node::start_with(dir.path(), &["--takeover"]);
+    play(&new);
+}
+
+/// Sends a listening socket as the old process does, whose configuration calls it so.
+fn give(stream: &UnixStream, listener: &TcpListener, asked: &str) {
+    let bound = listener.local_addr().expect("an address").to_string();
+    let mut message = vec![5, 1];
+    for address in [asked, &bound] {
+        message.push(u8::try_from(address.len()).expect("short"));
+        message.extend(address.bytes());
+    }
+    let whole = [&[0, u8::try_from(message.len()).expect("short")][..], &message].concat();
+    let mut room = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut beside = SendAncillaryBuffer::new(&mut room);
+    let socket = [listener.as_fd()];
+    assert!(beside.push(SendAncillaryMessage::ScmRights(&socket)));
+    let sent = sendmsg(stream, &[IoSlice::new(&whole)], &mut beside, SendFlags::empty()).expect("sent");
+    assert_eq!(sent, whole.len());
+}
+
+#[test]
+fn a_new_process_that_is_not_wanted_any_more_gives_the_disk_back_at_once() {
+    let package = Package::new();
+    let dir = world(&package, PLAIN);
+    let text = fs::read_to_string(dir.path().join("gateway.toml")).expect("read");
+    // Longer than this test waits for anything.
+    let text = text.replace(r#"drain_timeout = "20s""#, "drain_timeout = \"120s\"\ndrain_notice = \"120s\"");
+    fs::write(dir.path().join("gateway.toml"), text).expect("written");
+    let door = UnixListener::bind(dir.path().join("data/takeover.sock")).expect("the old process's door");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let mut new = process::spawn(Path::new(process::PROGRAM), dir.path(), &["--takeover"]);
+    let _orphan = Orphan(new.id());
+    let (mut stream, _) = door.accept().expect("it comes");
+    assert_eq!(hear(&mut stream), [1, 1], "hello");
+    stream.write_all(b"\0\x01\x02").expect("welcome");
+    assert_eq!(hear(&mut stream), [4], "release");
+    give(&stream, &listener, "127.0.0.1:0");
+    assert_eq!(hear(&mut stream), [6], "ready");
+    // It accepts already; a viewer is in the middle of a segment when the old process breaks off.
+    let film = package.everything();
+    let (path, bytes) = film.iter().max_by_key(|(_, bytes)| bytes.len()).expect("a segment");
+    let address = listener.local_addr().expect("an address").to_string();
+    let mut viewer = send(&address, "GET", &format!("/p/{}/{path}", package.token("bbb", 600)), &[]);
+    let mut first = [0; 12];
+    viewer.read_exact(&mut first).expect("a response");
+    assert_eq!(&first, b"HTTP/1.1 200");
+    drop(stream);
+    until("the disk is free", || {
+        let lock = fs::File::options().write(true).open(dir.path().join(LOCK)).expect("the disk");
+        lock.try_lock().ok()
+    });
+    assert!(new.try_wait().expect("a child").is_none(), "it serves whom it accepted");
+    let mut rest = Vec::new();
+    viewer.read_to_end(&mut rest).expect("no reset");
+    assert!(rest.ends_with(bytes), "{} bytes", rest.len());
+    let ended = until("it ends", || new.try_wait().expect("a child"));
+    assert_eq!(ended.code(), Some(1));
+}
+
+#[test]
+fn a_node_that_checks_a_configuration_can_be_stopped() {
+    let package = Package::new();
+    let dir = world(&package, PLAIN);
+    let program = dir.path().join("weir-gateway");
+    std::os::unix::fs::symlink(process::PROGRAM, &program).expect("linked");
+    let mut node = Node::start_as(&program, dir.path(), &[]);
+    // By now another program has the name, and it does not come to an end.
+    fs::remove_file(&program).expect("removed");
+    let checking = dir.path().join("checking");
+    let script = format!("#!/bin/sh\ntouch {}\nexec sleep 60\n", checking.display());
+    fs::write(&program, script).expect("written");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("a program");
+    signal(node.id(), "HUP");
+    until("it checks", || checking.exists().then_some(()));
+    node.terminate();
+    assert!(node.wait().success());
 }
 
 #[test]

@@ -1,18 +1,14 @@
 //! Stories of a whole node: the real program, a real directory of packages, real sockets.
 
-#[path = "node/package.rs"]
-mod package;
-#[path = "node/process.rs"]
-mod process;
-
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 
-use package::Package;
-use process::{Node, ask, ask_securely, run, send, until};
 use tempfile::TempDir;
+
+use crate::package::Package;
+use crate::process::{Node, ask, ask_securely, run, send, until};
 
 /// What every node of these stories has; more tables may follow.
 fn config(more: &str) -> String {
@@ -46,10 +42,7 @@ fn config(more: &str) -> String {
 }
 
 fn world(package: &Package, more: &str) -> TempDir {
-    let dir = tempfile::tempdir().expect("a directory");
-    package.write(&dir.path().join("data"));
-    fs::write(dir.path().join("gateway.toml"), config(more)).expect("written");
-    dir
+    package.world(&config(more))
 }
 
 fn access_lines(dir: &Path) -> Vec<serde_json::Value> {
