@@ -92,7 +92,7 @@ impl Source for FilmSource {
 
     fn open<'a>(&'a self, want: &'a Want) -> BoxFuture<'a, Result<Opened, SourceError>> {
         Box::pin(async move {
-            let error = |reason| SourceError { reason, detail: want.object.clone() };
+            let error = |reason| SourceError::new(reason, &want.object);
             let object = self.objects.get(&want.object).ok_or_else(|| error(Reason::NotFound))?;
             let len = object.len() as u64;
             let (start, end) = want.range.map_or((0, len), |range| (range.start(), range.end()));

@@ -248,7 +248,7 @@ fn as_promised(opened: Opened, want: &Want) -> Result<Opened, SourceError> {
 }
 
 fn failure(reason: Reason, detail: impl fmt::Display) -> SourceError {
-    SourceError { reason, detail: detail.to_string() }
+    SourceError::new(reason, detail)
 }
 
 /// Until when to wait, and whether it is our own deadline that ends it: then the source is not to blame.

@@ -304,7 +304,7 @@ impl Scripted {
                 return None;
             }
             if script.cut_at.is_some_and(|cut| at >= cut) {
-                let error = SourceError { reason: Reason::Cut, detail: "as scripted".to_owned() };
+                let error = SourceError::new(Reason::Cut, "as scripted");
                 return Some((Err(error), (object, to, gate)));
             }
             if script.hold_at.is_some_and(|hold| at >= hold) {
@@ -329,7 +329,7 @@ impl Source for Scripted {
 
     fn open<'a>(&'a self, want: &'a Want) -> BoxFuture<'a, Result<Opened, SourceError>> {
         Box::pin(async move {
-            let missing = || SourceError { reason: Reason::NotFound, detail: want.object.clone() };
+            let missing = || SourceError::new(Reason::NotFound, &want.object);
             let object = self.objects.get(&want.object).ok_or_else(missing)?.clone();
             let video = want.object.ends_with(".mp4");
             self.opened.fetch_add(u64::from(video), Relaxed);

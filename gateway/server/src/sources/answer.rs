@@ -130,7 +130,7 @@ pub(super) fn checked_name(object: &str) -> Result<&str, SourceError> {
 }
 
 pub(super) fn fault(reason: Reason, detail: impl fmt::Display) -> SourceError {
-    SourceError { reason, detail: detail.to_string() }
+    SourceError::new(reason, detail)
 }
 
 #[cfg(test)]
