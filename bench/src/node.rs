@@ -71,7 +71,7 @@ impl Node {
     pub(crate) async fn open(&self, key: &SegmentKey) -> Result<engine::Serving, Fault> {
         let described = self.engine.describe(key).await.doing("describing")?;
         let range = ByteRange::whole(described.len()).ok_or_else(|| Fault::new("serving", "an empty one"))?;
-        self.engine.serve(&described, range).await.doing("serving")
+        self.engine.serve(&described, range, None).await.doing("serving")
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Fetch {
     sources: Arc<Sources>,
     want: Want,
     deadline: Instant,
+    /// When whoever waits needs the bytes; `None` when nobody said.
+    needed_by: Option<Instant>,
     /// Transfers begun, those that ended in "not here" excepted.
     attempts: u32,
     /// What this fetch knows about each source.
@@ -95,7 +97,13 @@ impl Fetch {
     pub(crate) fn new(sources: Arc<Sources>, want: Want, deadline: Instant) -> Self {
         let marks = vec![Mark::default(); sources.known.len()];
         let desk = Desk::with_capacity(marks.len());
-        Self { sources, want, deadline, attempts: 0, marks, last: LastError::default(), desk }
+        let (needed_by, last) = (None, LastError::default());
+        Self { sources, want, deadline, needed_by, attempts: 0, marks, last, desk }
+    }
+
+    /// Says when the earliest of those who wait needs the bytes of the legs to come; `None` when nobody said.
+    pub fn needed_by(&mut self, by: Option<Instant>) {
+        self.needed_by = by;
     }
 
     /// Opens the next source at byte `from` of the want: as many bytes as the caller has verified. Returns when
@@ -111,7 +119,8 @@ impl Fetch {
             let transfer = Transfer::begin(Arc::clone(&self.sources), index, permit);
             self.marks[index].tries += 1;
             self.attempts += 1;
-            tracing::trace!(source = %transfer.source().id(), reason = choice.reason.as_str(), from, "asking");
+            let (source, reason) = (transfer.source().id(), choice.reason.as_str());
+            tracing::trace!(%source, reason, from, needed_by = ?self.needed_by, "asking");
             match self.open(transfer, &want).await {
                 Ok(leg) => return Ok(leg),
                 Err(error) => self.note(index, &error),

@@ -306,7 +306,7 @@ impl World {
 
     pub(crate) async fn serve(&self, n: u32, range: std::ops::Range<u64>) -> Result<Serving, ServeError> {
         let described = self.engine.describe(&key(n)).await?;
-        self.engine.serve(&described, ByteRange::new(range.start, range.end).expect("not empty")).await
+        self.engine.serve(&described, ByteRange::new(range.start, range.end).expect("not empty"), None).await
     }
 
     pub(crate) async fn serve_all(&self, n: u32) -> Result<Serving, ServeError> {

@@ -11,7 +11,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use bytes::Bytes;
 use control_api::{Claims, TokenSigner, TokenVerifier};
 use engine::{Engine, EngineConfig};
-use front::{Front, FrontConfig, FrontParts, StartError};
+use front::{Debugging, Front, FrontConfig, FrontParts, StartError};
 use futures_util::stream;
 use media::index::{Contents, Index, Object, Rendition, RenditionKind, Segment, SigningKey};
 use media::{Digest, GroupDigests, PackageId};
@@ -51,13 +51,14 @@ pub(crate) struct Choice {
     pub(crate) big: usize,
     /// Places in the access log's channel.
     pub(crate) lines: usize,
+    pub(crate) debug: Option<Debugging>,
 }
 
 impl Default for Choice {
     fn default() -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let config = FrontConfig { plain: vec![any], ..FrontConfig::default() };
-        Self { config, tls: None, big: 300_000, lines: 1000 }
+        Self { config, tls: None, big: 300_000, lines: 1000, debug: None }
     }
 }
 
@@ -99,6 +100,7 @@ impl World {
             node: "test-1".to_owned(),
             access: Arc::new(sink),
             tls: choice.tls,
+            debug: choice.debug,
         };
         let front = Some(Front::start(front, &registry)?);
         Ok(Self { front, source, registry, lines, clock, parts, signer })

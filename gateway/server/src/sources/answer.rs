@@ -129,6 +129,11 @@ pub(super) fn checked_name(object: &str) -> Result<&str, SourceError> {
     }
 }
 
+/// Whether a text could name an object.
+pub(crate) fn is_object_name(text: &str) -> bool {
+    checked_name(text).is_ok()
+}
+
 pub(super) fn fault(reason: Reason, detail: impl fmt::Display) -> SourceError {
     SourceError::new(reason, detail)
 }
