@@ -237,6 +237,15 @@ async fn a_refusal_says_what_to_do_and_no_secret() {
     }
 }
 
+#[test]
+fn what_is_printed_of_options_holds_no_secret() {
+    let printed = worlds::printed_options();
+    assert!(printed.contains("films") && printed.contains("x-origin-secret"), "{printed}");
+    for secret in [worlds::SECRET, "s3cret"] {
+        assert!(!printed.contains(secret), "{printed}");
+    }
+}
+
 #[tokio::test]
 async fn without_credentials_s3_says_so() {
     let nobody = ProfileFileCredentialsProvider::builder().profile_name("nobody-of-this-name").build();

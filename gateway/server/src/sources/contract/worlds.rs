@@ -236,6 +236,22 @@ fn options(endpoint: &str, prefix: &str) -> S3Options {
     }
 }
 
+/// Everything of a source's options that can be printed, with secrets in them.
+pub(super) fn printed_options() -> String {
+    let mut s3 = options("http://127.0.0.1:1", "");
+    s3.credentials =
+        Some(SharedCredentialsProvider::new(Credentials::new("test", SECRET, None, None, "test")));
+    let mut value = HeaderValue::from_static("s3cret");
+    value.set_sensitive(true);
+    let http = HttpOptions {
+        connect_timeout: Duration::from_secs(5),
+        max_idle_connections: 4,
+        idle_timeout: Duration::from_secs(5),
+        headers: HeaderMap::from_iter([(http::HeaderName::from_static("x-origin-secret"), value)]),
+    };
+    format!("{s3:?} {http:?}")
+}
+
 /// The same client against a server that other people wrote.
 pub(super) struct Ministack {
     source: S3Source,
