@@ -71,7 +71,7 @@ impl Node {
     pub(crate) async fn open(&self, key: &SegmentKey) -> Result<engine::Serving, Fault> {
         let described = self.engine.describe(key).await.doing("describing")?;
         let range = ByteRange::whole(described.len()).ok_or_else(|| Fault::new("serving", "an empty one"))?;
-        self.engine.serve(&described, range).await.doing("serving")
+        self.engine.serve(&described, range, None).await.doing("serving")
     }
 }
 
@@ -92,7 +92,7 @@ impl Source for FilmSource {
 
     fn open<'a>(&'a self, want: &'a Want) -> BoxFuture<'a, Result<Opened, SourceError>> {
         Box::pin(async move {
-            let error = |reason| SourceError { reason, detail: want.object.clone() };
+            let error = |reason| SourceError::new(reason, &want.object);
             let object = self.objects.get(&want.object).ok_or_else(|| error(Reason::NotFound))?;
             let len = object.len() as u64;
             let (start, end) = want.range.map_or((0, len), |range| (range.start(), range.end()));

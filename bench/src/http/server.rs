@@ -74,6 +74,7 @@ async fn ours(film: &Film) -> Result<(Front, Ready), Fault> {
         node: "bench".to_owned(),
         access: Arc::new(Nowhere),
         tls: None,
+        debug: None,
     };
     let front = Front::start(parts, &node.registry).doing("starting the edge")?;
     let address = front.plain_addresses().first().copied();

@@ -3,6 +3,7 @@
 //!
 //! - [`token`]: the playback token in a viewer's URL, signed by the control plane, checked offline by nodes;
 //! - [`keys`]: the one-line text files that hold the keys of tokens, indexes and operators;
+//! - [`explain`]: what a node says about a path to its operator;
 //! - [`region`]: who is in a region and may have what from whom, signed by the control plane;
 //! - [`rest`]: the JSON of the HTTP API, with [`problem`] for its errors and [`name`] for its identifiers.
 //!
@@ -11,6 +12,7 @@
 //! closed list. The one thing that is not a pure function is ECDSA, which draws its nonce inside the
 //! cryptographic library; [`token`] says why that is allowed to stay there.
 
+pub mod explain;
 pub mod keys;
 pub mod name;
 pub mod problem;

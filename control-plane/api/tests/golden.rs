@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use control_api::explain::{Explanation, SourceView, TierView};
 use control_api::rest::{
     CaptionSource, Entitlement, EntitlementKind, EntitlementList, NewPurchase, NewSession, NewTitle,
     PlaybackSession, RenditionView, Stage, TitleList, TitleView,
@@ -49,6 +50,39 @@ fn title_view() -> TitleView {
         lint: vec!["warning bandwidth-gap v720: declared 1.8 times the measured peak".into()],
         duration_ms: 596_474,
     }
+}
+
+fn explanation() -> Explanation {
+    Explanation {
+        node: "ams-1".into(),
+        path: "bbb/00000000000000ff/v720/7".into(),
+        object: "bbb/00000000000000ff/v720.mp4".into(),
+        bytes: Some(500_001),
+        tiers: Some(TierView { groups: 31, memory: 30, disk: 0, lacking_bytes: 16_384, filling: false }),
+        priced_bytes: 16_384,
+        sources: vec![SourceView {
+            source: "s3".into(),
+            kind: "s3".into(),
+            usd_per_gb: "0.085".into(),
+            usd_per_request: "0.0000004".into(),
+            usd: "0.00000179264".into(),
+            standing: "open".into(),
+            rest_ends_in_ms: Some(1_500),
+            first_byte_ms: Some(12),
+            first_byte_p50_ms: Some(10),
+            first_byte_p95_ms: Some(20),
+            first_byte_p99_ms: None,
+            bytes_per_second: Some(40_000_000),
+            failed_percent: Some(30),
+            permits: 32,
+            reason: Some("last-resort".into()),
+        }],
+    }
+}
+
+#[test]
+fn explanations() {
+    check(&explanation(), include_str!("golden/explanation.json"));
 }
 
 fn entitlement() -> Entitlement {

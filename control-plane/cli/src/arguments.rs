@@ -64,9 +64,21 @@ pub(crate) enum Command {
     /// Playback tokens without the control plane, to test gateways
     #[command(subcommand)]
     Token(Token),
+    /// What a node has of a path, and where it would buy the rest now
+    Explain(Explain),
     /// What delivery costs: reports, simulations, advice; offline
     #[command(subcommand)]
     Cost(Cost),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// A segment or object: `TITLE/PACKAGE/v720/7.m4s`, or a viewer's URL, whose token is not passed on
+    #[arg(value_parser = bare_path)]
+    pub(crate) path: String,
+    /// The node's admin address [default: node of weir.toml, else http://127.0.0.1:8481]
+    #[arg(long, value_name = "URL")]
+    pub(crate) node: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -169,6 +181,22 @@ pub(crate) struct Mint {
     pub(crate) life: Duration,
 }
 
+/// What a URL names below its token.
+fn bare_path(text: &str) -> Result<String, String> {
+    let path = text.split(['?', '#']).next().unwrap_or_default();
+    let path =
+        path.split_once("://").map_or(path, |(_, rest)| rest.split_once('/').map_or("", |(_, path)| path));
+    let path = path.strip_prefix('/').unwrap_or(path);
+    let path =
+        path.strip_prefix("p/").and_then(|rest| rest.split_once('/')).map_or(path, |(_token, path)| path);
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'-' | b'_');
+    if path.contains('/') && path.bytes().all(plain) {
+        Ok(path.to_owned())
+    } else {
+        Err("expected TITLE/PACKAGE/... or a viewer's URL".into())
+    }
+}
+
 fn captions(text: &str) -> Result<CaptionSource, String> {
     let (language, source) =
         text.split_once('=').ok_or("expected LANGUAGE=PATH, for example en=film.en.vtt")?;
@@ -187,6 +215,22 @@ mod tests {
     fn the_command_line_is_well_formed() {
         use clap::CommandFactory;
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn paths_lose_host_and_token() {
+        let path = "bbb/00000000000000ff/v720/7.m4s";
+        for text in [
+            path.to_owned(),
+            format!("/{path}"),
+            format!("/p/to-ken/{path}"),
+            format!("https://edge.example:8443/p/to-ken/{path}?CMCD=su#x"),
+        ] {
+            assert_eq!(bare_path(&text).as_deref(), Ok(path), "{text}");
+        }
+        for bad in ["", "bbb", "https://edge.example", "a/b c", "a/%2e"] {
+            assert!(bare_path(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

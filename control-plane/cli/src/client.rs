@@ -12,8 +12,8 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::config::Settings;
 use crate::error::Error;
@@ -25,19 +25,29 @@ const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// How much of a stranger's answer is shown.
 const SHOWN_CHARACTERS: usize = 200;
 
-/// A connection to one control plane.
+/// A connection to one control plane, or to the admin address of one node.
 pub(crate) struct Api {
     base: String,
-    key: OperatorKey,
+    whose: Whose,
+    key: Option<OperatorKey>,
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 impl Api {
     pub(crate) fn new(settings: Settings) -> Result<Self, Error> {
-        let base = settings.api.trim_end_matches('/').to_owned();
-        let secure = check_base(&base)?;
+        Self::to(&settings.api, Whose::ControlPlane, Some(settings.key))
+    }
+
+    /// A node's admin address, which is open to whoever reaches it. No key is sent there.
+    pub(crate) fn of_node(address: &str) -> Result<Self, Error> {
+        Self::to(address, Whose::Node, None)
+    }
+
+    fn to(base: &str, whose: Whose, key: Option<OperatorKey>) -> Result<Self, Error> {
+        let base = base.trim_end_matches('/').to_owned();
+        let secure = check_base(&base, whose)?;
         let client = Client::builder(TokioExecutor::new()).build(connector(secure)?);
-        Ok(Self { base, key: settings.key, client })
+        Ok(Self { base, whose, key, client })
     }
 
     /// # Errors
@@ -67,7 +77,9 @@ impl Api {
     ) -> Result<A, Error> {
         let url = format!("{}{path}", self.base);
         let mut request = Request::builder().method(method).uri(&url);
-        request = request.header(header::AUTHORIZATION, format!("Bearer {}", self.key.bearer()));
+        if let Some(key) = &self.key {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", key.bearer()));
+        }
         request = request.header(header::ACCEPT, "application/json");
         if !body.is_empty() {
             request = request.header(header::CONTENT_TYPE, "application/json");
@@ -76,7 +88,7 @@ impl Api {
             request = request.header(control_api::rest::IDEMPOTENCY_KEY, key);
         }
         let request = request.body(Full::new(body)).map_err(|_| {
-            Error::Url(url.clone(), "the URL or the idempotency key holds an illegal character")
+            Error::Url(url.clone(), self.whose, "the URL or the idempotency key holds an illegal character")
         })?;
         let answer = tokio::time::timeout(REQUEST_TIMEOUT, self.exchange(&url, request)).await;
         let slow = |_| Error::TooSlow { url: url.clone(), seconds: REQUEST_TIMEOUT.as_secs() };
@@ -88,7 +100,8 @@ impl Api {
         url: &str,
         request: Request<Full<Bytes>>,
     ) -> Result<A, Error> {
-        let unreachable = |reason: String| Error::Unreachable { url: url.to_owned(), reason };
+        let whose = self.whose;
+        let unreachable = |reason: String| Error::Unreachable { url: url.to_owned(), whose, reason };
         let answer = self.client.request(request).await.map_err(|error| unreachable(chain(&error)))?;
         let (head, body) = answer.into_parts();
         let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
@@ -96,6 +109,7 @@ impl Api {
         let is_problem = head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == PROBLEM_TYPE);
         let stranger = || Error::NotTheApi {
             url: url.to_owned(),
+            whose,
             status: head.status.as_u16(),
             text: String::from_utf8_lossy(&body).chars().take(SHOWN_CHARACTERS).collect(),
         };
@@ -104,15 +118,40 @@ impl Api {
             return Err(Error::Refused(Box::new(problem)));
         }
         if !head.status.is_success() {
-            return Err(stranger());
+            let said = serde_json::from_slice::<NodeSays>(&body).map(|said| said.error);
+            return Err(said.map_or_else(|_| stranger(), Error::Node));
         }
         serde_json::from_slice(&body).map_err(|_| stranger())
     }
 }
 
+/// Who is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// The control plane.
+    ControlPlane,
+    /// A node, on its admin address.
+    Node,
+}
+
+impl std::fmt::Display for Whose {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::ControlPlane => "control plane",
+            Self::Node => "node's admin listener",
+        })
+    }
+}
+
+/// How a node says no.
+#[derive(Deserialize)]
+struct NodeSays {
+    error: String,
+}
+
 /// Whether the URL asks for TLS.
-fn check_base(base: &str) -> Result<bool, Error> {
-    let wrong = |why| Error::Url(base.to_owned(), why);
+fn check_base(base: &str, whose: Whose) -> Result<bool, Error> {
+    let wrong = |why| Error::Url(base.to_owned(), whose, why);
     let uri: Uri = base.parse().map_err(|_| wrong("it cannot be read"))?;
     if uri.host().is_none_or(str::is_empty) {
         return Err(wrong("it names no host"));
@@ -165,7 +204,7 @@ mod tests {
             ("", None),
             ("http://", None),
         ] {
-            assert_eq!(check_base(base).ok(), secure, "{base}");
+            assert_eq!(check_base(base, Whose::Node).ok(), secure, "{base}");
         }
     }
 }

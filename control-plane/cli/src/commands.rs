@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
+use control_api::explain::Explanation;
 use control_api::rest::{
     Entitlement, EntitlementList, NewPurchase, NewSession, NewTitle, PlaybackSession, Stage, TitleList,
     TitleView,
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::arguments::{Add, Arguments, Buy, Command, Connection, Titles, Token};
 use crate::client::Api;
-use crate::config::Settings;
+use crate::config::{self, Settings};
 use crate::error::Error;
 use crate::{clock, cost, entropy, mint, render};
 
@@ -64,6 +65,14 @@ pub(crate) async fn perform(arguments: Arguments, out: &mut impl Write) -> Resul
             let wish = NewSession { viewer, title };
             let session: PlaybackSession = connect(connection)?.post("/v1/sessions", &wish, None).await?;
             printer.print(&session, || render::session(&session))
+        }
+        Command::Explain(wish) => {
+            let node = Api::of_node(&config::node(wish.node, connection.config)?)?;
+            // Kept as it came, so that `--json` shows what this program does not know yet.
+            let answer: serde_json::Value = node.get(&format!("/explain?path={}", wish.path)).await?;
+            let explanation: Explanation =
+                serde_json::from_value(answer.clone()).map_err(std::io::Error::from)?;
+            printer.print(&answer, || render::explanation(&explanation))
         }
         Command::Cost(wish) => cost::perform(&wish, printer.out),
         Command::Token(Token::Mint(wish)) => {

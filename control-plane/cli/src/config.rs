@@ -3,6 +3,7 @@
 //! ```toml
 //! api = "https://control.example.net"
 //! key_file = "operator.key"     # relative to this file
+//! node = "http://127.0.0.1:8481"   # whom `weir explain` asks
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use crate::arguments::Connection;
 use crate::error::Error;
 
 const DEFAULT_API: &str = "http://127.0.0.1:8470";
+const DEFAULT_NODE: &str = "http://127.0.0.1:8481";
 const DEFAULT_FILE: &str = "weir.toml";
 
 #[derive(Debug, Default, Deserialize)]
@@ -23,6 +25,8 @@ struct File {
     api: Option<String>,
     /// The operator key's file, relative to the folder of this file.
     key_file: Option<PathBuf>,
+    /// The admin address of a node.
+    node: Option<String>,
 }
 
 /// A connection that is complete.
@@ -42,6 +46,12 @@ impl Settings {
         let key = OperatorKey::parse(&text).map_err(|error| Error::Key(key_file, error))?;
         Ok(Self { api, key })
     }
+}
+
+/// The node to ask: what was typed, else what the file says. No key is needed for it.
+pub(crate) fn node(typed: Option<String>, config: Option<PathBuf>) -> Result<String, Error> {
+    let file = read_file(config)?;
+    Ok(typed.or(file.node).unwrap_or_else(|| DEFAULT_NODE.to_owned()))
 }
 
 fn read_file(typed: Option<PathBuf>) -> Result<File, Error> {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use control_api::keys::KeyError;
 use control_api::{Problem, ProblemCode, TokenError};
 
+use crate::client::Whose;
+
 /// What ends a command early.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -18,16 +20,18 @@ pub(crate) enum Error {
     Key(PathBuf, KeyError),
     #[error("{0}: {1}")]
     Config(PathBuf, toml::de::Error),
-    #[error("{0:?} is no URL of a control plane: {1}")]
-    Url(String, &'static str),
+    #[error("{0:?} is no URL of a {1}: {2}")]
+    Url(String, Whose, &'static str),
     #[error("the system's certificate store cannot be read: {0}")]
     Certificates(std::io::Error),
-    #[error("cannot reach {url}: {reason}; does the control plane run there?")]
-    Unreachable { url: String, reason: String },
+    #[error("cannot reach {url}: {reason}; does the {whose} run there?")]
+    Unreachable { url: String, whose: Whose, reason: String },
     #[error("{url} gave no answer within {seconds} s")]
     TooSlow { url: String, seconds: u64 },
-    #[error("{url} answered {status} with something that is not the control plane's: {text}")]
-    NotTheApi { url: String, status: u16, text: String },
+    #[error("{url} answered {status} with something that is not the {whose}'s: {text}")]
+    NotTheApi { url: String, whose: Whose, status: u16, text: String },
+    #[error("the node says: {0}")]
+    Node(String),
     #[error("{0}{hint}", hint = hint(.0.code))]
     Refused(Box<Problem>),
     #[error("the ingest of {title} failed: {reason}")]

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
+use control_api::explain::{Explanation, SourceView};
 use control_api::rest::{Entitlement, PlaybackSession, RenditionView, TitleView};
 use media::Tag;
 
@@ -86,6 +87,55 @@ pub(crate) fn entitlements(list: &[Entitlement]) -> String {
 pub(crate) fn session(session: &PlaybackSession) -> String {
     let PlaybackSession { session, url, expires_at, title, package } = session;
     format!("session {session} for {title} ({package}), until {}\n{url}\n", time(*expires_at))
+}
+
+/// What a node has of a path, and whom it would ask for the rest, the first first.
+pub(crate) fn explanation(said: &Explanation) -> String {
+    let mut facts = vec![row(["node", &said.node]), row(["path", &said.path])];
+    let mut add = |name: &str, value: String| facts.push(row([name, &value]));
+    match said.bytes {
+        Some(bytes) => add("object", format!("{}, {bytes} bytes of it", said.object)),
+        None => add("object", said.object.clone()),
+    }
+    if let Some(tiers) = &said.tiers {
+        add("memory", format!("{} of {} groups", tiers.memory, tiers.groups));
+        add("disk", format!("{} of {} groups", tiers.disk, tiers.groups));
+        let fill = if tiers.filling { "; a fill is under way" } else { "" };
+        add("lacking", format!("{} bytes{fill}", tiers.lacking_bytes));
+    }
+    add("prices", format!("for {} bytes in one request", said.priced_bytes));
+    format!("{}\n{}", table(&facts), sources(&said.sources))
+}
+
+fn sources(list: &[SourceView]) -> String {
+    let mut rows = vec![row([
+        "",
+        "SOURCE",
+        "KIND",
+        "USD/GB",
+        "USD/REQUEST",
+        "USD",
+        "STANDING",
+        "FIRST BYTE P50/P95/P99",
+        "FAILED",
+        "WHY",
+    ])];
+    rows.extend(list.iter().enumerate().map(|(nth, view)| {
+        let nth = view.reason.as_ref().map(|_| (nth + 1).to_string()).unwrap_or_default();
+        let standing = match view.rest_ends_in_ms {
+            Some(ms) => format!("{} for {ms} ms", view.standing),
+            None => view.standing.clone(),
+        };
+        let quantiles = [view.first_byte_p50_ms, view.first_byte_p95_ms, view.first_byte_p99_ms];
+        let quantiles = quantiles.map(|ms| ms.map_or("-".to_owned(), |ms| ms.to_string())).join("/");
+        let first_byte = view.first_byte_ms.map_or("-".to_owned(), |_| format!("{quantiles} ms"));
+        let failed = view.failed_percent.map_or("-".to_owned(), |percent| format!("{percent} %"));
+        let why = view.reason.as_deref().unwrap_or("not asked");
+        let prices = [view.usd_per_gb.as_str(), &view.usd_per_request, &view.usd];
+        let [per_gb, per_request, all] = prices;
+        row([&nth, &view.source, &view.kind, per_gb, per_request, all, &standing, &first_byte, &failed, why])
+    }));
+    table(&rows)
 }
 
 /// `2026-11-22T10:00:00Z`.

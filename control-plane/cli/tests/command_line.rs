@@ -222,6 +222,50 @@ fn entitlements_and_session() {
     golden("session.txt", &ran.out());
 }
 
+/// Asks a node, without a key and without a token in what is asked.
+fn explain(arguments: &[&str], script: Vec<(u16, &'static str, String)>) -> Ran {
+    let folder = tempfile::tempdir().expect("a folder");
+    let fake = Fake::start(script);
+    std::fs::write(folder.path().join("weir.toml"), format!("node = {:?}\n", fake.url)).expect("written");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    let output = command.args(arguments).current_dir(folder.path()).output().expect("the program runs");
+    Ran { output, seen: fake.seen.join().expect("the node saw everything") }
+}
+
+#[test]
+fn a_node_explains_a_path() {
+    let source = |name: &str, kind: &str, gb: &str, usd: &str| {
+        serde_json::json!({
+            "source": name, "kind": kind, "usd_per_gb": gb, "usd_per_request": "0.0000004", "usd": usd,
+            "standing": "closed", "first_byte_ms": 12, "first_byte_p50_ms": 10, "first_byte_p95_ms": 20,
+            "first_byte_p99_ms": 44, "failed_percent": 3, "permits": 64, "reason": "cheapest",
+        })
+    };
+    let mut resting = source("replica", "s3", "0", "0.0000004");
+    resting["standing"] = "open".into();
+    resting["rest_ends_in_ms"] = 1500.into();
+    resting["reason"] = serde_json::Value::Null;
+    let mut fresh = source("cloudfront", "http", "0.085", "0.0000429");
+    (fresh["first_byte_ms"], fresh["reason"]) = (serde_json::Value::Null, "dearer".into());
+    let answer = serde_json::json!({
+        "node": "ams-1", "path": "bbb/00000000000000ff/v720/7", "object": "bbb/00000000000000ff/v720.mp4",
+        "bytes": 500_001, "priced_bytes": 500_001, "a-field-of-tomorrow": true,
+        "tiers": { "groups": 31, "memory": 0, "disk": 0, "lacking_bytes": 500_001, "filling": true },
+        "sources": [source("s3", "s3", "0.02", "0.0000104"), fresh, resting],
+    });
+    let url = "https://edge.example/p/to-ken/bbb/00000000000000ff/v720/7.m4s?CMCD=su";
+    let ran = explain(&["explain", url], vec![(200, JSON, answer.to_string())]);
+    golden("explain.request.txt", &ran.seen.join("\n"));
+    golden("explain.txt", &ran.out());
+    let ran = explain(&["--json", "explain", url], vec![(200, JSON, answer.to_string())]);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&ran.out()).expect("JSON"), answer);
+
+    let gone = r#"{"error":"no-such-segment: it is not in the index"}"#.to_owned();
+    let ran = explain(&["explain", "bbb/00000000000000ff/v720/9.m4s"], vec![(404, JSON, gone)]);
+    assert_eq!(ran.output.status.code(), Some(1));
+    assert_eq!(ran.err(), "weir: the node says: no-such-segment: it is not in the index\n");
+}
+
 #[test]
 fn refusals_say_what_to_do() {
     let problem =

@@ -33,6 +33,8 @@ pub(crate) struct Ask {
     pub(crate) disk: bool,
     /// Whether nothing was bought for it before: one who comes back for what was lost is no sign of a demand.
     pub(crate) newcomer: bool,
+    /// When its player needs them; `None` when it did not say.
+    pub(crate) needed_by: Option<Instant>,
 }
 
 /// Where the groups of a range are.
@@ -48,6 +50,8 @@ pub(crate) struct Cursor {
     described: Described,
     /// The bytes still to come; empty at the end.
     rest: Range<u64>,
+    /// When the player needs them; `None` when it did not say.
+    needed_by: Option<Instant>,
     /// Where the last piece came from.
     outcome: Outcome,
     memory: Option<WeakBody>,
@@ -72,11 +76,17 @@ pub(crate) struct Cursor {
 
 impl Cursor {
     /// `None` when the range reaches past the end of the segment.
-    pub(crate) fn new(engine: Engine, described: Described, range: ByteRange) -> Option<Self> {
+    pub(crate) fn new(
+        engine: Engine,
+        described: Described,
+        range: ByteRange,
+        needed_by: Option<Instant>,
+    ) -> Option<Self> {
         (range.end() <= described.len()).then(|| Self {
             engine,
             described,
             rest: range.start()..range.end(),
+            needed_by,
             outcome: Outcome::Memory,
             memory: None,
             disk: None,
@@ -220,7 +230,7 @@ impl Cursor {
         }
         let newcomer = self.sought == 0 || excused;
         self.sought = self.window.end(n, self.end());
-        let ask = Ask { groups: n..self.sought, disk: self.trusts_disk, newcomer };
+        let ask = Ask { groups: n..self.sought, disk: self.trusts_disk, newcomer, needed_by: self.needed_by };
         let found = self.engine.feed(&self.described, &ask)?;
         self.fill = found.fill;
         Ok(self.hold(found.held, n))

@@ -20,6 +20,7 @@ use crate::config::EngineConfig;
 use crate::cursor::{Ask, Cursor, Found};
 use crate::disk_feed::Reading;
 use crate::error::{Failure, ServeError};
+use crate::fill::Wish;
 use crate::fill::admission::Admission;
 use crate::fill::table::{Entered, Table};
 use crate::fill::task::Task;
@@ -165,6 +166,21 @@ pub struct Strain {
     pub fill_buffer_percent: u32,
 }
 
+/// How much of a segment each tier has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tiers {
+    /// Groups the segment has.
+    pub groups: u64,
+    /// Those in memory.
+    pub memory: u64,
+    /// Those on disk; some may be in memory, too.
+    pub disk: u64,
+    /// Bytes that neither has: what would be bought.
+    pub lacking_bytes: u64,
+    /// Whether a fill is under way.
+    pub filling: bool,
+}
+
 /// A response that has begun: its first bytes are at hand.
 #[derive(Debug)]
 pub struct Serving {
@@ -243,22 +259,33 @@ impl Engine {
     }
 
     /// Gives the bytes of a range. Returns when the first of them are at hand, so that an error can still be
-    /// answered. Walking away, now or in the middle of the body, leaves the fill: it goes on if others wait for
+    /// answered. `needed_by` is when the player runs dry without them, if it said so: a fill hurries for the
+    /// earliest of its readers. Walking away, now or in the middle of the body, leaves the fill: it goes on if others wait for
     /// it or if the rest is worth its price.
     ///
     /// # Errors
     /// [`ServeError`]: no source delivered, the time ran out, or the node is full. A range that reaches past
     /// the end is [`Failure::NoSuchSegment`].
-    pub async fn serve(&self, described: &Described, range: ByteRange) -> Result<Serving, ServeError> {
+    pub async fn serve(
+        &self,
+        described: &Described,
+        range: ByteRange,
+        needed_by: Option<Instant>,
+    ) -> Result<Serving, ServeError> {
         self.0.heat.asked(&described.key.title, Instant::now());
-        let begun = self.begin(described, range).await;
+        let begun = self.begin(described, range, needed_by).await;
         begun.inspect_err(|error| self.0.metrics.failed(error.reason))
     }
 
-    async fn begin(&self, described: &Described, range: ByteRange) -> Result<Serving, ServeError> {
+    async fn begin(
+        &self,
+        described: &Described,
+        range: ByteRange,
+        needed_by: Option<Instant>,
+    ) -> Result<Serving, ServeError> {
         let past =
             || ServeError::new(Failure::NoSuchSegment, format_args!("{range} reaches past {described:?}"));
-        let mut cursor = Cursor::new(self.clone(), described.clone(), range).ok_or_else(past)?;
+        let mut cursor = Cursor::new(self.clone(), described.clone(), range, needed_by).ok_or_else(past)?;
         let first = cursor.next().await?.ok_or_else(past)?;
         self.0.metrics.served(cursor.outcome());
         Ok(Serving {
@@ -276,6 +303,25 @@ impl Engine {
         // The indexes and digest lists in memory carry the number of the newest purge they are known to have
         // outlived; the next look at each compares it.
         self.0.store.purge(scope, kind).await
+    }
+
+    /// Where the groups of a segment are on this node. Reads no byte, buys nothing and counts no request.
+    #[must_use]
+    pub fn tiers(&self, described: &Described) -> Tiers {
+        let (len, inner) = (described.len(), &self.0);
+        let held = inner.store.peek(&described.key, len, described.root());
+        let memory = held.memory.as_ref().map(store::SegmentBody::present);
+        let disk = held.disk.as_ref().map(store::DiskObject::present);
+        let count = |groups: &Option<GroupSet>| groups.as_ref().map_or(0, GroupSet::count);
+        let mut lacking = GroupSet::all(len);
+        memory.iter().chain(&disk).for_each(|held| lacking.subtract(held));
+        Tiers {
+            groups: lacking.capacity(),
+            memory: count(&memory),
+            disk: count(&disk),
+            lacking_bytes: lacking.bytes(),
+            filling: inner.table.is_filling(&described.key),
+        }
     }
 
     /// How near the engine is to refusing work.
@@ -346,7 +392,8 @@ impl Engine {
         if lacks.is_empty() {
             return Ok(Found { held, fill: None });
         }
-        Ok(match inner.table.enter(described, (lacks, ask.newcomer), look)? {
+        let wish = Wish { lacks, newcomer: ask.newcomer, needed_by: ask.needed_by };
+        Ok(match inner.table.enter(described, wish, look)? {
             Entered::Stored(held) => Found { held, fill: None },
             Entered::Joined(reader) => Found { held, fill: Some((Outcome::Joined, reader)) },
             Entered::Led(held, reader, fill) => {

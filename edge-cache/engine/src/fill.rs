@@ -22,6 +22,7 @@ use media::{Digest, GroupSet};
 use sourcing::SourceId;
 use store::{Epoch, SegmentBody};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use self::admission::Admission;
 use self::wants::{Outlook, Wants};
@@ -123,9 +124,24 @@ impl Fill {
         self.wants().readers()
     }
 
+    /// When the earliest of those who wait needs what is still to come; `None` when none of them said.
+    fn needed_by(&self) -> Option<Instant> {
+        self.wants().needed_by()
+    }
+
     fn wants(&self) -> MutexGuard<'_, Wants> {
         self.wants.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a viewer wants of a fill.
+pub(crate) struct Wish {
+    /// The groups that no tier has for it.
+    pub(crate) lacks: GroupSet,
+    /// Whether it came here first.
+    pub(crate) newcomer: bool,
+    /// When its player needs them; `None` when it did not say.
+    pub(crate) needed_by: Option<Instant>,
 }
 
 /// One viewer's hold on a fill. Dropping it is leaving.
@@ -138,9 +154,9 @@ pub(crate) struct Reader {
 
 impl Reader {
     /// Called with the table locked, so that a fill is never closed between being found and being joined.
-    fn join(fill: &Arc<Fill>, lacks: GroupSet, newcomer: bool) -> Self {
-        let lacks = Arc::new(lacks);
-        let id = fill.wants().join(Arc::clone(&lacks), newcomer);
+    fn join(fill: &Arc<Fill>, wish: Wish) -> Self {
+        let lacks = Arc::new(wish.lacks);
+        let id = fill.wants().join(Arc::clone(&lacks), wish.newcomer, wish.needed_by);
         fill.changed.notify_one();
         Self { id, fill: Arc::clone(fill), groups: fill.groups.clone(), lacks }
     }

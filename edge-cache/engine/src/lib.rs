@@ -38,7 +38,7 @@ mod tests;
 
 pub use body::Body;
 pub use config::EngineConfig;
-pub use engine::{ConfigError, Described, Engine, Outcome, Serving, Strain};
+pub use engine::{ConfigError, Described, Engine, Outcome, Serving, Strain, Tiers};
 pub use error::{Failure, ServeError};
 pub use load::{Level, Load};
 pub use store::{Epoch, PurgeKind, Purged, Scope};

@@ -232,5 +232,5 @@ fn refusal(status: Status) -> SourceError {
 }
 
 pub(crate) fn fault(reason: Reason, detail: impl fmt::Display) -> SourceError {
-    SourceError { reason, detail: detail.to_string() }
+    SourceError::new(reason, detail)
 }

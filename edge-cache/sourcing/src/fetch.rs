@@ -326,5 +326,5 @@ impl Fetch {
 }
 
 pub(crate) fn failure(reason: Reason, detail: impl fmt::Display) -> SourceError {
-    SourceError { reason, detail: detail.to_string() }
+    SourceError::new(reason, detail)
 }

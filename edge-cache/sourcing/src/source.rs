@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -133,8 +134,24 @@ impl SourceKind {
 pub struct SourceError {
     /// What kind of failure; decides what it costs the source.
     pub reason: Reason,
-    /// For the operator's eyes.
+    /// For the operator's eyes; never a credential.
     pub detail: String,
+    /// How long the source asked to be left alone (`Retry-After`), where it said so.
+    pub retry_after: Option<Duration>,
+}
+
+impl SourceError {
+    /// A failure of which the source said no more.
+    #[must_use]
+    pub fn new(reason: Reason, detail: impl fmt::Display) -> Self {
+        Self { reason, detail: detail.to_string(), retry_after: None }
+    }
+
+    /// The same with the pause that the source asked for.
+    #[must_use]
+    pub fn after(self, pause: Duration) -> Self {
+        Self { retry_after: Some(pause), ..self }
+    }
 }
 
 /// Why a source did not deliver.

@@ -95,7 +95,7 @@ impl Source for Scripted {
                 Act::Deliver => {}
                 Act::Hang => std::future::pending().await,
                 Act::Late(wait) => tokio::time::sleep(wait).await,
-                Act::Fail(reason) => return Err(SourceError { reason, detail: "as scripted".to_owned() }),
+                Act::Fail(reason) => return Err(SourceError::new(reason, "as scripted")),
                 Act::CutAt(at) => bytes.truncate(at),
                 Act::TooMuch => bytes.push(0),
                 Act::OtherLength => len += 1,

@@ -90,7 +90,7 @@ impl Transfer {
         let setback = Setback {
             reason,
             trial: self.trial,
-            wait: None,
+            wait: error.retry_after,
             last: self.sources.is_last_in_use(self.index),
             jitter: self.sources.jitter(self.source().id()),
         };
@@ -107,11 +107,11 @@ impl Transfer {
         }
     }
 
-    /// Wrong bytes are for people to look at; the rest is weather.
+    /// Wrong bytes are for people to look at; the rest is weather, or told by the source itself.
     fn tell(&self, reason: Reason, detail: &str) {
         let (source, reason_text) = (self.source().id(), reason.as_str());
         match reason {
-            Reason::Corrupt | Reason::Changed | Reason::Refused => {
+            Reason::Corrupt | Reason::Changed => {
                 tracing::warn!(%source, reason = reason_text, detail, "a source failed");
             }
             _ => tracing::debug!(%source, reason = reason_text, detail, "a source failed"),

@@ -58,6 +58,13 @@ impl MemoryTier {
         Some(held.body.clone())
     }
 
+    /// The body, or what there is of it, unless it is stale. Counts no request.
+    pub(crate) fn peek(&self, key: &SegmentKey, len: u64, root: Digest) -> Option<SegmentBody> {
+        let table = self.lock();
+        let held = table.peek(key).filter(|held| held.is(len, root) && !held.stale)?;
+        Some(held.body.clone())
+    }
+
     /// The digests of a body that is here. Counts no request.
     pub(crate) fn digests(&self, key: &SegmentKey, len: u64, root: Digest) -> Option<Arc<GroupDigests>> {
         let table = self.lock();

@@ -220,6 +220,13 @@ impl SegmentStore {
         self.held(key, len, root, true)
     }
 
+    /// What each tier has of an object, for whoever explains; a stale one is not shown. Counts no request, and
+    /// looks on disk even when all of it is in memory.
+    #[must_use]
+    pub fn peek(&self, key: &SegmentKey, len: u64, root: Digest) -> Held {
+        Held { memory: self.memory.peek(key, len, root), disk: self.on_disk(key, len, root, false) }
+    }
+
     fn held(&self, key: &SegmentKey, len: u64, root: Digest, stale: bool) -> Held {
         let memory = self.memory.get(key, len, root, stale);
         // What is whole in memory needs no disk.

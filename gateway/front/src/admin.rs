@@ -1,8 +1,9 @@
-//! The operator's listener: `/metrics`, `/healthz`, `/readyz` and `POST /purge`. Plain HTTP, on its own
+//! The operator's listener: `/metrics`, `/healthz`, `/readyz`, `/explain` and `POST /purge`. Plain HTTP, on its own
 //! address, because what it says and does is not for viewers.
 //!
 //! `/healthz` says that the process answers; `/readyz` says whether viewers should be sent here, and if not,
-//! why. A load balancer asks the second, a supervisor the first. `/purge` takes things out of the cache.
+//! why. A load balancer asks the second, a supervisor the first. `/explain?path=` says where the bytes of a path would
+//! come from now. `/purge` takes things out of the cache.
 
 mod purge;
 
@@ -22,9 +23,11 @@ use self::purge::Purger;
 pub use self::purge::{Purge, Purging};
 use crate::body::ViewerBody;
 use crate::config::AdminConfig;
+use crate::explain::{Explain, Unexplained};
 use crate::front::StartError;
 use crate::metrics::ConnectionMetrics;
 use crate::pulse::{Patience, Pulse};
+use crate::query::parameter;
 use crate::refusal::Refusal;
 use crate::request::{self, Verb};
 use crate::server::{Answer, Bounds, Handler, Inheritance, Listening, Place, Server};
@@ -46,6 +49,8 @@ pub struct AdminParts {
     pub ready: Readiness,
     /// What a purge does.
     pub purge: Arc<dyn Purge>,
+    /// Who explains where bytes come from.
+    pub explain: Arc<dyn Explain>,
     /// What whoever purges must know; `None` when reaching the listener is enough.
     pub key: Option<String>,
 }
@@ -72,9 +77,9 @@ impl Admin {
         // Counted apart from viewers' connections, for nobody: scrapes are no load worth a series.
         let metrics = ConnectionMetrics::register(&Registry::new())?;
         let place = Place { address: config.listen, tls: None };
-        let AdminParts { registry, ready, purge, key } = parts;
+        let AdminParts { registry, ready, purge, explain, key } = parts;
         let purger = Purger::new(purge, key, &registry)?;
-        let operator = Arc::new(Operator { registry, ready, purger });
+        let operator = Arc::new(Operator { registry, ready, explain, purger });
         let server = Server::start(vec![place], bounds(config), metrics, operator, inheritance)?;
         Ok(Self { server })
     }
@@ -122,6 +127,7 @@ fn bounds(config: &AdminConfig) -> Bounds {
 struct Operator {
     registry: Registry,
     ready: Readiness,
+    explain: Arc<dyn Explain>,
     purger: Purger,
 }
 
@@ -133,7 +139,7 @@ impl Handler for Operator {
             let answered = if parts.method == Method::POST {
                 self.post(&parts, body, &pulse).await
             } else {
-                self.get(&parts, !body.is_end_stream())
+                self.get(&parts, !body.is_end_stream(), &pulse).await
             };
             answered.unwrap_or_else(|refusal| refuse(refusal, &parts, &pulse))
         })
@@ -141,11 +147,37 @@ impl Handler for Operator {
 }
 
 impl Operator {
-    fn get(&self, parts: &Parts, has_body: bool) -> Result<Response<ViewerBody>, Refusal> {
-        match request::check(parts, has_body, MAX_HEAD_BYTES)? {
-            Verb::Options => Err(Refusal::Method),
-            verb => self.page(parts.uri.path(), verb),
+    async fn get(
+        &self,
+        parts: &Parts,
+        has_body: bool,
+        pulse: &Pulse,
+    ) -> Result<Response<ViewerBody>, Refusal> {
+        match (request::check(parts, has_body, MAX_HEAD_BYTES)?, parts.uri.path()) {
+            (Verb::Options, _) => Err(Refusal::Method),
+            (Verb::Get, "/explain") => Ok(self.explanation(parts, pulse).await),
+            (Verb::Head, "/explain") => Err(Refusal::Method),
+            (verb, path) => self.page(path, verb),
         }
+    }
+
+    async fn explanation(&self, parts: &Parts, pulse: &Pulse) -> Response<ViewerBody> {
+        let path = parameter(parts.uri.query().unwrap_or_default(), "path").and_then(Result::ok);
+        let path = path.ok_or_else(|| Unexplained::Path("write /explain?path=TITLE/PACKAGE/...".to_owned()));
+        let explained = match path {
+            Ok(path) => {
+                let _waiting = pulse.waiting();
+                self.explain.explain(&path).await
+            }
+            Err(unexplained) => Err(unexplained),
+        };
+        let (status, reason) = match explained {
+            Ok(json) => return page(StatusCode::OK, JSON, json),
+            Err(Unexplained::Path(reason)) => (StatusCode::BAD_REQUEST, reason),
+            Err(Unexplained::Missing(reason)) => (StatusCode::NOT_FOUND, reason),
+            Err(Unexplained::Later(reason)) => (StatusCode::SERVICE_UNAVAILABLE, reason),
+        };
+        page(status, JSON, serde_json::json!({ "error": reason }).to_string())
     }
 
     async fn post(
@@ -164,7 +196,7 @@ impl Operator {
                 }
                 Ok(response)
             }
-            "/metrics" | "/healthz" | "/readyz" => Err(Refusal::Method),
+            "/metrics" | "/healthz" | "/readyz" | "/explain" => Err(Refusal::Method),
             _ => Err(Refusal::NoSuchPath),
         }
     }
@@ -205,7 +237,11 @@ fn page(status: StatusCode, media_type: &'static str, text: String) -> Response<
 fn refuse(refusal: Refusal, parts: &Parts, pulse: &Pulse) -> Response<ViewerBody> {
     let mut response = page(refusal.status(), TEXT, refusal.text());
     if refusal == Refusal::Method {
-        let allowed = if parts.uri.path() == "/purge" { "POST" } else { "GET, HEAD" };
+        let allowed = match parts.uri.path() {
+            "/purge" => "POST",
+            "/explain" => "GET",
+            _ => "GET, HEAD",
+        };
         response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     }
     if refusal.closes() {

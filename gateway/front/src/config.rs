@@ -58,6 +58,9 @@ pub struct FrontConfig {
     /// How long a refusal is remembered; default 10 s.
     #[serde(with = "media::human_duration")]
     pub refused_token_ttl: Duration,
+    /// A file whose text, sent as `Weir-Debug`, shows the sources and their order with each answer; default none,
+    /// nobody sees them.
+    pub debug_key_file: Option<PathBuf>,
     /// When there is more to do than can be done.
     pub overload: OverloadConfig,
 }
@@ -82,6 +85,7 @@ impl Default for FrontConfig {
             token_cache_entries: 20_000,
             refused_token_entries: 5_000,
             refused_token_ttl: Duration::from_secs(10),
+            debug_key_file: None,
             overload: OverloadConfig::default(),
         }
     }

@@ -5,6 +5,7 @@ use http::Request;
 use media::ByteRange;
 use media::validator::ETag;
 
+use crate::cmcd;
 use crate::plan::{Plan, plan};
 use crate::request;
 use crate::route::{Route, route};
@@ -32,6 +33,8 @@ pub fn examine(text: &str, etag: &ETag, len: u64) -> Seen {
         Ok(verb) => verb,
         Err(refusal) => return Seen::Refused(refusal.status().as_u16()),
     };
+    // A report decides nothing; it must only never break anything.
+    let _ = cmcd::said(&parts);
     let Some(Route::Media { key, .. }) = route(parts.uri.path()) else { return Seen::Other };
     match plan(verb, &parts.headers, etag, len) {
         Ok(Plan::NotModified | Plan::Whole) => Seen::Media(key.to_string(), None),

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::authorise::Authoriser;
 use crate::config::FrontConfig;
+use crate::explain::{Debugger, Debugging};
 use crate::metrics::{ConnectionMetrics, Metrics};
 use crate::overload::{Gauges, Overload, watch};
 use crate::pulse::Patience;
@@ -34,6 +35,8 @@ pub struct FrontParts {
     pub access: Arc<dyn AccessSink>,
     /// For the TLS addresses; see [`crate::tls::server_config`].
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Whom to show the sources; `None` for nobody.
+    pub debug: Option<Debugging>,
 }
 
 /// Why a front did not start.
@@ -77,7 +80,7 @@ impl Front {
         registry: &Registry,
         inheritance: &mut Inheritance,
     ) -> Result<Self, StartError> {
-        let FrontParts { config, engine, verifier, clock, node, access, tls } = parts;
+        let FrontParts { config, engine, verifier, clock, node, access, tls, debug } = parts;
         let mut problems = config.problems();
         if tls.is_none() && !config.tls.is_empty() {
             problems.push("front.tls: needs a certificate and key".to_owned());
@@ -97,6 +100,7 @@ impl Front {
             recorder,
             max_head_bytes: config.max_head_bytes,
             overload: Arc::clone(&overload),
+            debugger: Debugger::new(debug),
         };
         let (places, bounds) = (places(&config, tls.as_ref()), bounds(&config));
         let server = Server::start(places, bounds, connections, Arc::new(viewer), inheritance)?;

@@ -20,9 +20,11 @@
 pub mod admin;
 mod authorise;
 mod body;
+mod cmcd;
 pub mod config;
 #[doc(hidden)]
 pub mod examine;
+mod explain;
 mod fields;
 mod front;
 mod guard;
@@ -31,16 +33,19 @@ mod multipart;
 mod overload;
 mod plan;
 mod pulse;
+mod query;
 mod record;
 mod refusal;
 mod request;
 mod route;
+mod secret;
 mod server;
 pub mod tls;
 mod viewer;
 
 pub use admin::{Admin, AdminParts, Purge, Purging, Readiness};
 pub use config::{AdminConfig, FrontConfig, OverloadConfig};
+pub use explain::{Debugging, Explain, Explaining, Unexplained};
 pub use front::{Front, FrontParts, StartError};
 pub use record::{AccessSink, WallClock};
 pub use server::{Drained, Inheritance, ListenError, Listening};

@@ -12,6 +12,7 @@ use prometheus::{
 };
 use rustls::HandshakeKind;
 
+use crate::cmcd::Urgency;
 use crate::overload::Shed;
 use crate::pulse::Cause;
 use crate::record::End;
@@ -260,6 +261,26 @@ impl Judged {
     }
 }
 
+/// What became of a request for debugging fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Debugged {
+    /// The key was right.
+    Shown,
+    /// It was wrong, or there is none.
+    Denied,
+}
+
+impl Debugged {
+    const ALL: [Self; 2] = [Self::Shown, Self::Denied];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Shown => "shown",
+            Self::Denied => "denied",
+        }
+    }
+}
+
 /// What is told about requests.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -274,6 +295,8 @@ pub(crate) struct Metrics {
     pub(crate) lost_lines: IntCounter,
     pub(crate) level: IntGauge,
     pub(crate) shed: Family<Shed>,
+    pub(crate) said: Family<Urgency>,
+    pub(crate) debugged: Family<Debugged>,
 }
 
 /// Seconds; a memory hit is well below a millisecond, a Roku gives up after some ten.
@@ -299,6 +322,14 @@ impl Metrics {
             "weir_front_shed_total",
             "Requests sent away or refused for overload, by what they were",
         );
+        let said = Opts::new(
+            "weir_front_cmcd_requests_total",
+            "Requests whose player reports, by how soon it needs the bytes",
+        );
+        let debugged = Opts::new(
+            "weir_front_debug_requests_total",
+            "Requests with Weir-Debug, by whether its key was right",
+        );
         registry.register(Box::new(level.clone()))?;
         registry.register(Box::new(in_flight.clone()))?;
         registry.register(Box::new(lost_lines.clone()))?;
@@ -313,6 +344,8 @@ impl Metrics {
             lost_lines,
             level,
             shed: Family::register(shed, "what", &Shed::ALL, Shed::as_str, registry)?,
+            said: Family::register(said, "urgency", &Urgency::ALL, Urgency::as_str, registry)?,
+            debugged: Family::register(debugged, "result", &Debugged::ALL, Debugged::as_str, registry)?,
         }))
     }
 
@@ -401,11 +434,13 @@ mod tests {
             [
                 "weir_front_access_lines_dropped_total",
                 "weir_front_body_bytes_total",
+                "weir_front_cmcd_requests_total",
                 "weir_front_connections",
                 "weir_front_connections_accepted_total",
                 "weir_front_connections_ended_total",
                 "weir_front_connections_refused_by_address_total",
                 "weir_front_connections_refused_total",
+                "weir_front_debug_requests_total",
                 "weir_front_first_byte_seconds",
                 "weir_front_overload_level",
                 "weir_front_refusals_total",

@@ -18,6 +18,7 @@ use media::SegmentKey;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use crate::cmcd::Said;
 use crate::metrics::{Kind, Metrics};
 use crate::overload::Place;
 use crate::pulse::{Cause, Pulse};
@@ -98,6 +99,7 @@ pub(crate) struct Record {
     place: Option<Place>,
     status: Option<StatusCode>,
     range: Option<String>,
+    said: Option<Said>,
     outcome: Option<Outcome>,
     source: Option<String>,
     stale: bool,
@@ -124,6 +126,7 @@ impl Record {
             place: None,
             status: None,
             range: None,
+            said: None,
             outcome: None,
             source: None,
             stale: false,
@@ -162,6 +165,23 @@ impl Record {
         if self.session.replace(session.clone()).is_none() {
             self.recorder.metrics.in_flight.inc();
         }
+    }
+
+    /// What the player reports of itself.
+    pub(crate) fn says(&mut self, said: Option<Said>) {
+        self.said = said;
+        if let Some(said) = said {
+            self.recorder.metrics.said.count(said.urgency);
+        }
+    }
+
+    /// When the player needs the bytes; `None` when it did not say.
+    pub(crate) fn needed_by(&self) -> Option<Instant> {
+        Some(self.began + self.said?.within?)
+    }
+
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
+        self.outcome
     }
 
     pub(crate) fn refuse(&mut self, refusal: Refusal) {
@@ -230,6 +250,9 @@ impl Record {
             status: self.status.map(|status| status.as_u16()),
             bytes: self.bytes,
             range: self.range.as_deref(),
+            urgency: self.said.map(|said| said.urgency.as_str()),
+            needed_in_ms: self.said.and_then(|said| said.within).map(ms),
+            pace_kbps: self.said.and_then(|said| said.pace_kbps),
             outcome: self.outcome.map(Outcome::as_str),
             source: self.source.as_deref(),
             stale: self.stale,
@@ -283,6 +306,12 @@ struct Line<'a> {
     bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     range: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    urgency: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    needed_in_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pace_kbps: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]

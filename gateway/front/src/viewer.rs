@@ -16,6 +16,8 @@ use tokio::time::Instant;
 
 use crate::authorise::Authoriser;
 use crate::body::ViewerBody;
+use crate::cmcd;
+use crate::explain::Debugger;
 use crate::fields::{self, Origin, Particulars};
 use crate::metrics::Kind;
 use crate::multipart::{Multipart, Piece};
@@ -35,6 +37,7 @@ pub(crate) struct Viewer {
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) max_head_bytes: usize,
     pub(crate) overload: Arc<Overload>,
+    pub(crate) debugger: Debugger,
 }
 
 /// A refusal and what it has to state.
@@ -55,10 +58,15 @@ impl Handler for Viewer {
             let (parts, body) = request.into_parts();
             let has_body = !body.is_end_stream();
             let mut record = Record::begin(&self.recorder, &pulse, &parts);
-            match self.answer(&parts, has_body, &mut record).await {
+            let answered = self.answer(&parts, has_body, &mut record).await;
+            let len = answered.as_ref().ok().and_then(Ready::len);
+            let shown = self.debugger.fields(&parts, record.outcome(), len, &self.recorder.metrics);
+            let mut response = match answered {
                 Ok(ready) => ready.into_response(record),
                 Err(refused) => self.refuse(&refused, parts.method == Method::HEAD, record),
-            }
+            };
+            response.headers_mut().extend(shown);
+            response
         })
     }
 }
@@ -78,6 +86,14 @@ enum Content {
 }
 
 impl Ready {
+    /// Bytes of a body that comes from the engine.
+    fn len(&self) -> Option<u64> {
+        match self.content {
+            Content::Stream(len, _) => Some(len),
+            Content::Nothing | Content::Text(_) => None,
+        }
+    }
+
     fn into_response(self, mut record: Record) -> Response<ViewerBody> {
         record.answer(self.status, self.range);
         let body = match self.content {
@@ -123,6 +139,7 @@ impl Viewer {
                     return Err(self.come_back(&Refusal::Greedy.into(), token));
                 }
                 record.let_in(session, place);
+                record.says(cmcd::said(parts));
                 let served = self.media(&key, extension, verb, &parts.headers, record).await;
                 served.map_err(|refused| self.come_back(&refused, token))
             }
@@ -238,7 +255,7 @@ impl Viewer {
             None => None,
         };
         fields::content(&mut reply.fields, &multipart.content_type, multipart.len, None);
-        let (engine, described) = (self.engine.clone(), described.clone());
+        let (engine, described, by) = (self.engine.clone(), described.clone(), reply.record.needed_by());
         let pieces = stream::iter(multipart.pieces).then(move |piece| {
             let opened = if matches!(piece, Piece::Range(_)) { first.take() } else { None };
             let (engine, described) = (engine.clone(), described.clone());
@@ -247,7 +264,7 @@ impl Viewer {
                     (Piece::Text(text), _) => Ok(Either::Left(stream::once(async { Ok(text) }))),
                     (Piece::Range(_), Some(opened)) => Ok(Either::Right(opened.boxed())),
                     (Piece::Range(range), None) => engine
-                        .serve(&described, range)
+                        .serve(&described, range, by)
                         .await
                         .map(|serving| Either::Right(serving.body.boxed())),
                 }
@@ -264,7 +281,7 @@ impl Viewer {
     ) -> Result<impl Stream<Item = Result<Bytes, ServeError>> + Send + 'static + use<>, Refused> {
         let served = {
             let _waiting = reply.record.pulse().waiting();
-            self.engine.serve(described, range).await
+            self.engine.serve(described, range, reply.record.needed_by()).await
         };
         let Serving { outcome, source, stale, body } =
             served.map_err(|error| unserved(&described.key, &error))?;

@@ -239,6 +239,7 @@ impl Config {
             Some(&mut self.takeover_socket),
             self.access_log.path.as_mut(),
             self.admin.key_file.as_mut(),
+            self.front.debug_key_file.as_mut(),
         ];
         let disk = self.store.disk.iter_mut().map(|disk| &mut disk.path);
         let shelf = self.shelf.as_mut().map(|shelf| &mut shelf.path);

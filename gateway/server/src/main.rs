@@ -14,6 +14,7 @@ mod clock;
 mod config;
 mod cost;
 mod entropy;
+mod explainer;
 mod heir;
 mod life;
 mod materials;

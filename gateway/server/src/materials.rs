@@ -10,6 +10,7 @@ use control_api::token::TokenKey;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use media::index::PublicKey;
 use peer::Identity;
+use prometheus::IntCounterVec;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -20,7 +21,9 @@ use crate::config::{
     CloudFrontConfig, Config, DirectoryConfig, HttpConfig, PeerConfig, S3Config, SigningPolicy, SourceConfig,
 };
 use crate::cost::Prices;
-use crate::sources::{DirectorySource, HttpOptions, HttpSource, S3Options, S3Source, Signer, Signing, tls};
+use crate::sources::{
+    Complaints, DirectorySource, HttpOptions, HttpSource, S3Options, S3Source, Signer, Signing, refusals, tls,
+};
 
 /// The longest file that is read as a key, a certificate or a header value.
 const MAX_FILE_LEN: u64 = 1024 * 1024;
@@ -34,7 +37,11 @@ pub(crate) struct Materials {
     pub(crate) offers: Vec<Offer>,
     /// What whoever purges must know.
     pub(crate) admin_key: Option<String>,
+    /// What whoever wants to see the sources must know.
+    pub(crate) debug_key: Option<String>,
     pub(crate) prices: Option<Prices>,
+    /// The counters of refusals, to be registered.
+    pub(crate) refusals: IntCounterVec,
 }
 
 impl Materials {
@@ -55,16 +62,19 @@ impl Materials {
         let identity = config.peer.as_ref().and_then(|peer| problems.keep("peer", identity(peer)));
         let admin_key = config.admin.key_file.as_ref();
         let admin_key = admin_key.and_then(|path| problems.keep("admin.key_file", key_text(path)));
+        let debug_key = config.front.debug_key_file.as_ref();
+        let debug_key = debug_key.and_then(|path| problems.keep("front.debug_key_file", key_text(path)));
         let prices = Prices::load(config).and_then(|loaded| problems.keep("cost", loaded));
+        let refusals = refusals().map_err(|error| vec![format!("metrics: {error}")])?;
         let mut offers = Vec::new();
         for source in &config.source {
-            let loaded = load_source(source).await;
+            let loaded = load_source(source, &refusals).await;
             if let Some(loaded) = problems.keep(&format!("source.{}", source.id()), loaded) {
                 offers.push(Offer { source: loaded, price: source.price() });
             }
         }
         if problems.0.is_empty() {
-            Ok(Self { token_keys, index_keys, tls, identity, offers, admin_key, prices })
+            Ok(Self { token_keys, index_keys, tls, identity, offers, admin_key, debug_key, prices, refusals })
         } else {
             Err(problems.0)
         }
@@ -120,11 +130,12 @@ pub(crate) fn identity(peer: &PeerConfig) -> Result<Identity, String> {
     Identity::from_pem(&read(&peer.cert)?, &read(&peer.key)?).map_err(|error| error.to_string())
 }
 
-async fn load_source(config: &SourceConfig) -> Result<Arc<dyn Source>, String> {
+async fn load_source(config: &SourceConfig, refusals: &IntCounterVec) -> Result<Arc<dyn Source>, String> {
+    let complaints = Complaints::new(config.id(), refusals);
     match config {
         SourceConfig::Directory(directory) => Ok(Arc::new(directory_source(directory))),
-        SourceConfig::S3(s3) => Ok(Arc::new(s3_source(s3).await?)),
-        SourceConfig::Http(http) => Ok(Arc::new(http_source(http)?)),
+        SourceConfig::S3(s3) => Ok(Arc::new(s3_source(s3, complaints).await?)),
+        SourceConfig::Http(http) => Ok(Arc::new(http_source(http, complaints)?)),
     }
 }
 
@@ -133,7 +144,7 @@ fn directory_source(config: &DirectoryConfig) -> DirectorySource {
     DirectorySource::new(config.id.clone(), config.path.clone(), read_size)
 }
 
-async fn s3_source(config: &S3Config) -> Result<S3Source, String> {
+async fn s3_source(config: &S3Config, complaints: Complaints) -> Result<S3Source, String> {
     let files = config.access_key_file.as_ref().zip(config.secret_key_file.as_ref());
     let credentials = files.map(|(id, secret)| credentials(id, secret));
     let options = S3Options {
@@ -145,7 +156,7 @@ async fn s3_source(config: &S3Config) -> Result<S3Source, String> {
         connect_timeout: config.connect_timeout,
         credentials: credentials.transpose()?,
     };
-    Ok(S3Source::new(config.id.clone(), options).await)
+    Ok(S3Source::new(config.id.clone(), options, clock::unix_seconds, complaints).await)
 }
 
 fn credentials(id: &Path, secret: &Path) -> Result<SharedCredentialsProvider, String> {
@@ -154,7 +165,7 @@ fn credentials(id: &Path, secret: &Path) -> Result<SharedCredentialsProvider, St
     Ok(SharedCredentialsProvider::new(credentials))
 }
 
-fn http_source(config: &HttpConfig) -> Result<HttpSource, String> {
+fn http_source(config: &HttpConfig, complaints: Complaints) -> Result<HttpSource, String> {
     let base = config.url.parse().map_err(|error| format!("url: {error}"))?;
     let options = HttpOptions {
         connect_timeout: config.connect_timeout,
@@ -164,7 +175,7 @@ fn http_source(config: &HttpConfig) -> Result<HttpSource, String> {
     };
     let tls = tls(Arc::new(roots(config)?)).map_err(|error| error.to_string())?;
     let signing = config.cloudfront.as_ref().map(signing).transpose()?;
-    HttpSource::new(config.id.clone(), &base, &options, tls, signing, clock::unix_seconds)
+    HttpSource::new(config.id.clone(), &base, &options, tls, signing, clock::unix_seconds, complaints)
         .map_err(|error| format!("url: {error}"))
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use control_api::TokenVerifier;
 use engine::{Engine, Load};
-use front::{Admin, AdminParts, Drained, Front, FrontParts, Inheritance, Listening, Readiness};
+use front::{Admin, AdminParts, Debugging, Drained, Front, FrontParts, Inheritance, Listening, Readiness};
 use peer::{Link, Neighbour};
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
 use serde::Serialize;
@@ -21,6 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{Config, PeerConfig, ShelfConfig};
 use crate::cost::Cost;
+use crate::explainer::Explainer;
 use crate::materials::Materials;
 use crate::purger::Purger;
 use crate::sources::Shelf;
@@ -91,16 +92,29 @@ impl Node {
         materials: Materials,
         inheritance: &mut Inheritance,
     ) -> Result<Self, StartError> {
-        let Materials { token_keys, index_keys, tls, identity, mut offers, admin_key, prices } = materials;
+        let Materials {
+            token_keys,
+            index_keys,
+            tls,
+            identity,
+            mut offers,
+            admin_key,
+            debug_key,
+            prices,
+            refusals,
+        } = materials;
         let registry = Registry::new();
         build_info(&registry).map_err(in_room("metrics"))?;
+        registry.register(Box::new(refusals)).map_err(in_room("metrics"))?;
         let takeovers = takeovers(&registry).map_err(in_room("metrics"))?;
         let readiness = Arc::new(Stage(Mutex::new(Some("starting"))));
         let purger = Arc::new(Purger::default());
+        let explainer = Arc::new(Explainer::new(&config.node));
         let admin = AdminParts {
             registry: registry.clone(),
             ready: watched(&readiness),
             purge: Arc::clone(&purger) as Arc<dyn front::Purge>,
+            explain: Arc::clone(&explainer) as Arc<dyn front::Explain>,
             key: admin_key,
         };
         let mut start_admin = Some(|inheritance: &mut Inheritance| {
@@ -129,6 +143,7 @@ impl Node {
         let engine = engine.map_err(in_room("engine"))?;
         purger.begin(&engine, shelf.as_ref());
         let probes = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sources).probe()));
+        explainer.begin(&engine, &sources);
         let cost = prices.map(|prices| Cost::start(&prices, &sources, &engine, &registry)).transpose();
         let cost = cost.map_err(in_room("cost"))?;
         let (access_log, access) = AccessLog::start(&config.access_log).map_err(in_room("access_log"))?;
@@ -140,6 +155,7 @@ impl Node {
             node: config.node.clone(),
             access,
             tls,
+            debug: debug_key.map(|key| Debugging { key, explain: explainer }),
         };
         let front = Front::succeed(parts, &registry, inheritance).map_err(in_room("front"))?;
         let late = start_admin.map(|start| start(inheritance)).transpose()?;

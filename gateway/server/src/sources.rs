@@ -5,12 +5,15 @@ mod answer;
 mod cloudfront_sign;
 mod directory;
 mod http;
+mod refusal;
 mod s3;
 mod shelf;
 
+pub(crate) use self::answer::is_object_name;
 pub(crate) use self::cloudfront_sign::Signer;
 pub(crate) use self::directory::DirectorySource;
 pub(crate) use self::http::{HttpOptions, HttpSource, Signing, tls};
+pub(crate) use self::refusal::{Complaints, refusals};
 pub(crate) use self::s3::{S3Options, S3Source};
 pub(crate) use self::shelf::Shelf;
 

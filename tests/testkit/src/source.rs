@@ -139,7 +139,7 @@ impl Source for ScriptedSource {
 }
 
 fn error(reason: Reason, detail: &str) -> SourceError {
-    SourceError { reason, detail: detail.to_owned() }
+    SourceError::new(reason, detail)
 }
 
 fn lock(transfers: &Mutex<Vec<Transfer>>) -> MutexGuard<'_, Vec<Transfer>> {

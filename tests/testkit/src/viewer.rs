@@ -114,7 +114,7 @@ impl Node {
 
     async fn watch(&self, viewing: &Viewing, seen: &mut Played) -> Result<End, ServeError> {
         let described = self.engine.describe(&viewing.key).await?;
-        let serving = self.engine.serve(&described, viewing.range).await?;
+        let serving = self.engine.serve(&described, viewing.range, None).await?;
         seen.first_byte = Some(self.log.now());
         (seen.outcome, seen.source) = (Some(serving.outcome), serving.source);
         self.read(viewing, serving.body, seen).await

@@ -191,7 +191,7 @@ mod tests {
     use media::{Digest, GroupSet};
     use store::{ByteSize, Epoch};
 
-    use super::super::Reader;
+    use super::super::{Reader, Wish};
     use super::*;
 
     fn admission(mib: u64) -> Arc<Admission> {
@@ -200,6 +200,10 @@ mod tests {
         let cut_readers = IntCounter::new("cut", "in a test").expect("a counter");
         let gauges = Gauges { buffered: gauge("buffered"), lingering: gauge("lingering"), cut_readers };
         Admission::new(&config, gauges)
+    }
+
+    fn everything(len: u64) -> Wish {
+        Wish { lacks: GroupSet::all(len), newcomer: true, needed_by: None }
     }
 
     #[tokio::test(start_paused = true)]
@@ -218,7 +222,7 @@ mod tests {
         let len = groups * GROUP_LEN;
         let share = admission.enter(len).await.expect("room");
         let (fill, all) = Fill::new(len, Digest([0; 32]), Epoch(0), admission);
-        let reader = Reader::join(&fill, GroupSet::all(len), true);
+        let reader = Reader::join(&fill, everything(len));
         (0..groups).for_each(|n| fill.put(&all, n, bytes::Bytes::from_static(b"group")));
         fill.close(None);
         admission.linger(&fill, all, share.room);
@@ -246,7 +250,7 @@ mod tests {
         assert_eq!(admission.gauges.lingering.get(), 0);
         let running = admission.enter(64 * GROUP_LEN).await.expect("all of it");
         let (fill, all) = Fill::new(64 * GROUP_LEN, Digest([0; 32]), Epoch(0), &admission);
-        let reader = Reader::join(&fill, GroupSet::all(64 * GROUP_LEN), true);
+        let reader = Reader::join(&fill, everything(64 * GROUP_LEN));
         fill.put(&all, 0, bytes::Bytes::from_static(b"group"));
         let ends = async {
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -80,6 +80,7 @@ impl Loom {
         let mut assembly = Assembly::new(Arc::clone(&self.digests), run.next..run.end, alive);
         while assembly.next() < strand.run().end {
             assembly.restart_group();
+            fetch.needed_by(self.fill.needed_by());
             let leg = fetch.next_leg(assembly.verified_bytes()).await;
             let leg = leg.map_err(|error| ServeError::exhausted(&entry.object, &error, self.deadline))?;
             self.drink(leg, strand, &mut assembly).await;

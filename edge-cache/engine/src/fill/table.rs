@@ -7,7 +7,7 @@ use media::{GroupSet, SegmentKey};
 use store::{Held, SegmentStore};
 
 use super::admission::Admission;
-use super::{Fill, Groups, Reader};
+use super::{Fill, Groups, Reader, Wish};
 use crate::engine::Described;
 use crate::error::{Failure, ServeError};
 
@@ -40,7 +40,7 @@ impl Table {
     pub(crate) fn enter(
         &self,
         described: &Described,
-        (lacks, newcomer): (GroupSet, bool),
+        wish: Wish,
         look: impl FnOnce() -> (Held, GroupSet),
     ) -> Result<Entered, ServeError> {
         let (key, len, root) = (&described.key, described.len(), described.root());
@@ -52,7 +52,7 @@ impl Table {
             let other = || {
                 ServeError::new(Failure::Changed, format_args!("another version of {key} is being filled"))
             };
-            return same.then(|| Entered::Joined(Reader::join(fill, lacks, newcomer))).ok_or_else(other);
+            return same.then(|| Entered::Joined(Reader::join(fill, wish))).ok_or_else(other);
         }
         let born = self.store.epoch();
         let (held, lacks) = look();
@@ -67,7 +67,7 @@ impl Table {
         }
         let (fill, groups) = Fill::new(len, root, born, &self.admission);
         fills.insert(key.clone(), Arc::clone(&fill));
-        Ok(Entered::Led(held, Reader::join(&fill, lacks, newcomer), (fill, groups)))
+        Ok(Entered::Led(held, Reader::join(&fill, Wish { lacks, ..wish }), (fill, groups)))
     }
 
     /// Takes a fill that has ended out.
@@ -84,6 +84,11 @@ impl Table {
             remove(&mut fills, key, fill);
         }
         closed
+    }
+
+    /// Whether a fill of this key runs or waits.
+    pub(crate) fn is_filling(&self, key: &SegmentKey) -> bool {
+        self.lock().contains_key(key)
     }
 
     /// Fills that run or wait.
@@ -123,13 +128,13 @@ mod tests {
         Table::new(limit, store.expect("a store"), admission)
     }
 
-    fn everything(described: &Described) -> GroupSet {
-        GroupSet::all(described.len())
+    fn everything(described: &Described) -> Wish {
+        Wish { lacks: GroupSet::all(described.len()), newcomer: true, needed_by: None }
     }
 
     fn enter(table: &Table, described: &Described) -> Result<Entered, Failure> {
-        let lacks = everything(described);
-        let entered = table.enter(described, (lacks.clone(), true), || (Held::default(), lacks));
+        let lacks = GroupSet::all(described.len());
+        let entered = table.enter(described, everything(described), || (Held::default(), lacks));
         entered.map_err(|error| error.reason)
     }
 
@@ -137,7 +142,7 @@ mod tests {
     async fn what_has_arrived_meanwhile_is_not_fetched_again() {
         let (table, described) = (table(9).await, described(0).await);
         let lacks = GroupSet::none(described.len());
-        let entered = table.enter(&described, (everything(&described), true), || (Held::default(), lacks));
+        let entered = table.enter(&described, everything(&described), || (Held::default(), lacks));
         assert!(matches!(entered, Ok(Entered::Stored(_))));
         assert!(table.lock().is_empty());
     }

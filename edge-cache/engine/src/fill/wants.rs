@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use media::GroupSet;
+use tokio::time::Instant;
 
 use super::plan::{Limits, Plan, Run, plan};
 use super::strand::Strand;
@@ -14,8 +15,8 @@ pub(crate) struct Wants {
     next_id: u64,
     /// Viewers who came here first, as opposed to those who went on here after a tier or a fill let them down.
     newcomers: u64,
-    /// What each reader lacks, in the order they came.
-    readers: BTreeMap<u64, Arc<GroupSet>>,
+    /// Who reads, in the order they came.
+    readers: BTreeMap<u64, Waiting>,
     /// What the fill fetches although nobody waits for it.
     own: Option<GroupSet>,
     here: GroupSet,
@@ -23,6 +24,12 @@ pub(crate) struct Wants {
     /// A strand found no source: none is started any more.
     failure: Option<ServeError>,
     closed: bool,
+}
+
+/// One reader, as its fill sees it.
+struct Waiting {
+    lacks: Arc<GroupSet>,
+    needed_by: Option<Instant>,
 }
 
 /// What a reader who waits for a group may expect.
@@ -50,10 +57,10 @@ impl Wants {
         }
     }
 
-    pub(super) fn join(&mut self, lacks: Arc<GroupSet>, newcomer: bool) -> u64 {
+    pub(super) fn join(&mut self, lacks: Arc<GroupSet>, newcomer: bool, needed_by: Option<Instant>) -> u64 {
         self.next_id += 1;
         self.newcomers += u64::from(newcomer);
-        self.readers.insert(self.next_id, lacks);
+        self.readers.insert(self.next_id, Waiting { lacks, needed_by });
         self.next_id
     }
 
@@ -111,7 +118,16 @@ impl Wants {
 
     /// Whether a reader lacks something that is not here.
     pub(super) fn is_awaited(&self) -> bool {
-        self.readers.values().any(|lacks| lacks.first_outside(&self.here).is_some())
+        self.waiting().next().is_some()
+    }
+
+    /// When the earliest of those who wait needs what is not here; `None` when none of them said.
+    pub(super) fn needed_by(&self) -> Option<Instant> {
+        self.waiting().filter_map(|reader| reader.needed_by).min()
+    }
+
+    fn waiting(&self) -> impl Iterator<Item = &Waiting> {
+        self.readers.values().filter(|reader| reader.lacks.first_outside(&self.here).is_some())
     }
 
     /// Lets the fill fetch these groups although nobody waits; `None` ends that.
@@ -139,7 +155,7 @@ impl Wants {
     /// What is to be fetched now, and by whom.
     pub(super) fn plan(&self, limits: Limits) -> Plan {
         let mut missing = GroupSet::none(self.here.segment_len());
-        let wanted = self.readers.values().map(Arc::as_ref).chain(&self.own);
+        let wanted = self.readers.values().map(|reader| reader.lacks.as_ref()).chain(&self.own);
         let mut fronts = Vec::new();
         for wants in wanted {
             missing.union(wants);
@@ -179,7 +195,7 @@ mod tests {
     fn a_fill_is_idle_when_everything_wanted_is_here() {
         let mut wants = Wants::new(100 * GROUP_LEN);
         assert!(wants.is_idle());
-        let first = wants.join(Arc::new(set(0..2)), true);
+        let first = wants.join(Arc::new(set(0..2)), true, None);
         assert!(wants.is_awaited() && !wants.close_if_idle());
         assert_eq!(starts(&wants), [(0, 2)]);
         wants.arrived(0);
@@ -195,10 +211,31 @@ mod tests {
     }
 
     #[test]
+    fn the_earliest_of_those_who_still_wait_counts() {
+        let now = Instant::now();
+        let by = |seconds: u64| Some(now + std::time::Duration::from_secs(seconds));
+        let mut wants = Wants::new(100 * GROUP_LEN);
+        assert_eq!(wants.needed_by(), None);
+        let silent = wants.join(Arc::new(set(0..9)), true, None);
+        assert_eq!(wants.needed_by(), None, "one who says nothing is in no known hurry");
+        wants.join(Arc::new(set(0..9)), true, by(30));
+        let starved = wants.join(Arc::new(set(0..9)), true, by(0));
+        wants.join(Arc::new(set(0..2)), true, by(1));
+        assert_eq!(wants.needed_by(), by(0));
+        wants.leave(starved);
+        assert_eq!(wants.needed_by(), by(1));
+        (0..2).for_each(|n| wants.arrived(n));
+        assert_eq!(wants.needed_by(), by(30), "one who has everything waits for nothing");
+        wants.leave(silent);
+        (2..9).for_each(|n| wants.arrived(n));
+        assert_eq!(wants.needed_by(), None);
+    }
+
+    #[test]
     fn one_strand_that_fails_takes_only_its_own_readers_along() {
         let mut wants = Wants::new(100 * GROUP_LEN);
-        wants.join(Arc::new(set(0..10)), true);
-        wants.join(Arc::new(set(50..60)), false);
+        wants.join(Arc::new(set(0..10)), true, None);
+        wants.join(Arc::new(set(50..60)), false, None);
         wants.strands.push(Strand::new(50..60));
         let error = ServeError::new(Failure::SourcesExhausted, "in a test");
         wants.fail(error.clone());

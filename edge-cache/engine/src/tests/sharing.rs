@@ -154,7 +154,7 @@ async fn no_viewer_slips_between_the_end_of_a_fill_and_the_store() {
             let described = world.engine.describe(&key(2)).await.expect("described");
             let whole = ByteRange::whole(described.len()).expect("not empty");
             for _ in 0..200 {
-                let serving = world.engine.serve(&described, whole).await.expect("served");
+                let serving = world.engine.serve(&described, whole, None).await.expect("served");
                 assert_eq!(read(serving.body).await.expect("whole"), world.film.segment(2));
                 tokio::task::yield_now().await;
             }

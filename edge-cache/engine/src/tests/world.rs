@@ -174,10 +174,10 @@ impl Scripted {
         let from = want.range.map_or(0, ByteRange::start);
         self.asked.lock().expect("lock").push((want.object.clone(), from));
         if self.away.load(Ordering::Relaxed) {
-            return Err(SourceError { reason: Reason::Unavailable, detail: "away".to_owned() });
+            return Err(SourceError::new(Reason::Unavailable, "away"));
         }
         let object = self.objects.lock().expect("lock").get(&want.object).cloned();
-        let missing = || SourceError { reason: Reason::NotFound, detail: "as scripted".to_owned() };
+        let missing = || SourceError::new(Reason::NotFound, "as scripted");
         let object = object.ok_or_else(missing)?;
         let mut bytes =
             object.slice(from as usize..want.range.map_or(object.len(), |range| range.end() as usize));
@@ -188,7 +188,7 @@ impl Scripted {
             Act::CutAt(at) => bytes.truncate(at as usize),
             Act::StallAt(at) => (bytes, silent) = (bytes.slice(..bytes.len().min(at as usize)), true),
             Act::FlipAt(at) => bytes = flipped(&bytes, at),
-            Act::Fail(reason) => return Err(SourceError { reason, detail: "as scripted".to_owned() }),
+            Act::Fail(reason) => return Err(SourceError::new(reason, "as scripted")),
             Act::Hang => std::future::pending().await,
             Act::OtherLength => len += 1,
             Act::Drip(slow) => pace = slow,
@@ -306,7 +306,7 @@ impl World {
 
     pub(crate) async fn serve(&self, n: u32, range: std::ops::Range<u64>) -> Result<Serving, ServeError> {
         let described = self.engine.describe(&key(n)).await?;
-        self.engine.serve(&described, ByteRange::new(range.start, range.end).expect("not empty")).await
+        self.engine.serve(&described, ByteRange::new(range.start, range.end).expect("not empty"), None).await
     }
 
     pub(crate) async fn serve_all(&self, n: u32) -> Result<Serving, ServeError> {

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use engine::{Epoch, PurgeKind, Purged, Scope};
-use front::{Admin, AdminConfig, AdminParts, Inheritance, Purge, Purging, Readiness};
+use front::{
+    Admin, AdminConfig, AdminParts, Explain, Explaining, Inheritance, Purge, Purging, Readiness, Unexplained,
+};
 use http::Request;
 use http_body_util::Full;
 use prometheus::{IntCounter, Registry};
@@ -31,7 +33,8 @@ async fn an_operator_who_hangs_up_is_not_waited_for() {
     let config =
         AdminConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), max_connections: 1, key_file: None };
     let ready: Readiness = Arc::new(|| Ok(()));
-    let parts = AdminParts { registry: Registry::new(), ready, purge: Arc::new(Endless), key: None };
+    let (purge, explain) = (Arc::new(Endless), Arc::new(Oracle));
+    let parts = AdminParts { registry: Registry::new(), ready, purge, explain, key: None };
     let admin = Admin::start(&config, parts, &mut Inheritance::default()).expect("starts");
     let address = admin.address().expect("bound");
     let mut sender = speak(TcpStream::connect(address).await.expect("connects"), None).await;
@@ -68,6 +71,49 @@ impl Purge for Noted {
     }
 }
 
+/// Knows one path.
+struct Oracle;
+
+impl Explain for Oracle {
+    fn explain<'a>(&'a self, path: &'a str) -> Explaining<'a> {
+        Box::pin(async move {
+            match path {
+                "bbb/00000000000000ff/v720/1.m4s" => Ok(r#"{"bytes":5}"#.to_owned()),
+                "starting" => Err(Unexplained::Later("not open yet".to_owned())),
+                "absent" => Err(Unexplained::Missing("no such segment".to_owned())),
+                other => Err(Unexplained::Path(format!("{other:?} names nothing"))),
+            }
+        })
+    }
+
+    fn sources(&self, _bytes: u64) -> String {
+        String::new()
+    }
+}
+
+#[tokio::test]
+async fn explanations_are_asked_for_by_path() {
+    let config = AdminConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..AdminConfig::default() };
+    let admin = start(&config, Registry::new(), Arc::new(|| Ok(())), None);
+    let mut wire = Wire::open(admin.address().expect("bound")).await;
+    for (query, status, text) in [
+        ("?path=bbb/00000000000000ff/v720/1.m4s", 200, r#"{"bytes":5}"#),
+        ("?path=bbb%2F00000000000000ff%2Fv720%2F1.m4s", 200, r#"{"bytes":5}"#),
+        ("?path=absent", 404, r#"{"error":"no such segment"}"#),
+        ("?path=starting", 503, r#"{"error":"not open yet"}"#),
+        ("?path=%22", 400, r#"{"error":"\"\\\"\" names nothing"}"#),
+        ("", 400, r#"{"error":"write /explain?path=TITLE/PACKAGE/..."}"#),
+        ("?path=a&path=b", 400, r#"{"error":"write /explain?path=TITLE/PACKAGE/..."}"#),
+    ] {
+        let reply = wire.get(&format!("/explain{query}"), "").await;
+        assert_eq!((reply.status, reply.text()), (status, text), "{query}");
+        assert_eq!(reply.field("content-type"), "application/json");
+    }
+    wire.send("HEAD /explain?path=x HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let refused = wire.reply(false).await;
+    assert_eq!((refused.status, refused.field("allow")), (405, "GET"));
+}
+
 fn start(config: &AdminConfig, registry: Registry, ready: Readiness, key: Option<&str>) -> Admin {
     start_with(config, registry, ready, key, &Arc::default())
 }
@@ -80,7 +126,8 @@ fn start_with(
     noted: &Arc<Noted>,
 ) -> Admin {
     let purge = Arc::clone(noted);
-    let parts = AdminParts { registry, ready, purge, key: key.map(str::to_owned) };
+    let explain = Arc::new(Oracle);
+    let parts = AdminParts { registry, ready, purge, explain, key: key.map(str::to_owned) };
     Admin::start(config, parts, &mut Inheritance::default()).expect("starts")
 }
 

@@ -8,5 +8,6 @@ mod answers;
 mod endings;
 mod hostile;
 mod http2;
+mod insight;
 mod limits;
 mod overload;

@@ -11,7 +11,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use bytes::Bytes;
 use control_api::{Claims, TokenSigner, TokenVerifier};
 use engine::{Engine, EngineConfig};
-use front::{Front, FrontConfig, FrontParts, StartError};
+use front::{Debugging, Front, FrontConfig, FrontParts, StartError};
 use futures_util::stream;
 use media::index::{Contents, Index, Object, Rendition, RenditionKind, Segment, SigningKey};
 use media::{Digest, GroupDigests, PackageId};
@@ -52,13 +52,14 @@ pub(crate) struct Choice {
     pub(crate) big: usize,
     /// Places in the access log's channel.
     pub(crate) lines: usize,
+    pub(crate) debug: Option<Debugging>,
 }
 
 impl Default for Choice {
     fn default() -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let config = FrontConfig { plain: vec![any], ..FrontConfig::default() };
-        Self { config, tls: None, big: 300_000, lines: 1000 }
+        Self { config, tls: None, big: 300_000, lines: 1000, debug: None }
     }
 }
 
@@ -101,6 +102,7 @@ impl World {
             node: "test-1".to_owned(),
             access: Arc::new(sink),
             tls: choice.tls,
+            debug: choice.debug,
         };
         let front = Some(Front::start(front, &registry)?);
         Ok(Self { front, source, engine, registry, lines, clock, parts, signer })
@@ -306,7 +308,7 @@ impl Scripted {
                 return None;
             }
             if script.cut_at.is_some_and(|cut| at >= cut) {
-                let error = SourceError { reason: Reason::Cut, detail: "as scripted".to_owned() };
+                let error = SourceError::new(Reason::Cut, "as scripted");
                 return Some((Err(error), (object, to, gate)));
             }
             if script.hold_at.is_some_and(|hold| at >= hold) {
@@ -331,7 +333,7 @@ impl Source for Scripted {
 
     fn open<'a>(&'a self, want: &'a Want) -> BoxFuture<'a, Result<Opened, SourceError>> {
         Box::pin(async move {
-            let missing = || SourceError { reason: Reason::NotFound, detail: want.object.clone() };
+            let missing = || SourceError::new(Reason::NotFound, &want.object);
             let object = self.objects.get(&want.object).ok_or_else(missing)?.clone();
             let video = want.object.ends_with(".mp4");
             self.opened.fetch_add(u64::from(video), Relaxed);

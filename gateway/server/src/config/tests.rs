@@ -185,7 +185,8 @@ fn the_embedded_example_names_every_key_with_its_default() {
     let bare = parse(&LEAST.replace("[[source]]", "[[store.disk]]\n[shelf]\n[[source]]"));
     // What has no default is there as an example.
     let (mut front, mut admin) = (everything.front.clone(), everything.admin.clone());
-    assert!(front.overload.cdn.take().is_some() && admin.key_file.take().is_some());
+    assert!(front.overload.cdn.take().is_some() && front.debug_key_file.take().is_some());
+    assert!(admin.key_file.take().is_some());
     assert_eq!((front, admin), (bare.front, bare.admin));
     assert_eq!(
         (&everything.takeover_socket, everything.takeover_timeout),

@@ -129,8 +129,13 @@ pub(super) fn checked_name(object: &str) -> Result<&str, SourceError> {
     }
 }
 
+/// Whether a text could name an object.
+pub(crate) fn is_object_name(text: &str) -> bool {
+    checked_name(text).is_ok()
+}
+
 pub(super) fn fault(reason: Reason, detail: impl fmt::Display) -> SourceError {
-    SourceError { reason, detail: detail.to_string() }
+    SourceError::new(reason, detail)
 }
 
 #[cfg(test)]

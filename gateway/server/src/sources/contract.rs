@@ -5,11 +5,14 @@ mod worlds;
 
 use std::time::Duration;
 
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_sdk_s3::config::SharedCredentialsProvider;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use media::ByteRange;
 use sourcing::{Opened, Reason, Source, SourceError, Want};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const OBJECT: &str = "bbb/00000000000000ff/v720.mp4";
 const LEN: u64 = 300_000;
@@ -190,6 +193,91 @@ async fn an_origins_refusals_keep_their_meaning() {
     http.put("gzip/x", data(100)).await;
     let packed = Want::object("gzip/x".to_owned());
     assert_eq!(read(http.source(), &packed).await, Err(Reason::Unsupported), "a compressed answer");
+}
+
+/// The error of a question that is refused.
+async fn refused(source: &dyn Source, object: &str) -> SourceError {
+    let error = source.open(&Want::object(object.to_owned())).await.expect_err("refused");
+    for secret in [worlds::SECRET, "s3cret", "Signature="] {
+        assert!(!format!("{error} {error:?}").contains(secret), "{error:?}");
+    }
+    error
+}
+
+#[tokio::test]
+async fn an_origin_that_asks_for_a_pause_is_understood() {
+    let (http, s3) = (worlds::Http::plain().await, worlds::S3::new().await);
+    for source in [http.source(), s3.source()] {
+        for status in [429, 503] {
+            let error = refused(source, &format!("status/{status}/7")).await;
+            assert_eq!((error.reason, error.retry_after), (Reason::Throttled, Some(Duration::from_secs(7))));
+            assert_eq!(refused(source, &format!("status/{status}")).await.retry_after, None);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_says_what_to_do_and_no_secret() {
+    let (http, s3) = (worlds::Http::plain().await, worlds::S3::new().await);
+    for (source, object, words) in [
+        (http.source(), "status/302", ["to elsewhere.example", "redirects are not followed"]),
+        (http.source(), "status/401", ["401", "no credentials that it knows"]),
+        (http.source(), "status/403/MissingKey", ["(MissingKey)", "expired"]),
+        (http.source(), "status/403/Skewed", ["s apart", "check this machine's time"]),
+        (s3.source(), "status/403/InvalidAccessKeyId", ["InvalidAccessKeyId", "expired"]),
+        (
+            s3.source(),
+            "status/403/RequestTimeTooSkewed",
+            ["RequestTimeTooSkewed", "check this machine's time"],
+        ),
+    ] {
+        let error = refused(source, object).await;
+        assert_eq!(error.reason, Reason::Refused, "{error}");
+        assert!(words.iter().all(|words| error.detail.contains(words)), "{object}: {error}");
+    }
+}
+
+#[test]
+fn what_is_printed_of_options_holds_no_secret() {
+    let printed = worlds::printed_options();
+    assert!(printed.contains("films") && printed.contains("x-origin-secret"), "{printed}");
+    for secret in [worlds::SECRET, "s3cret"] {
+        assert!(!printed.contains(secret), "{printed}");
+    }
+}
+
+#[tokio::test]
+async fn without_credentials_s3_says_so() {
+    let nobody = ProfileFileCredentialsProvider::builder().profile_name("nobody-of-this-name").build();
+    let s3 = worlds::S3::with(SharedCredentialsProvider::new(nobody)).await;
+    let error = refused(s3.source(), OBJECT).await;
+    assert_eq!(error.reason, Reason::Refused);
+    assert!(error.detail.contains("check the key files"), "{error}");
+}
+
+/// An origin that answers once on each connection and then closes it when it hears of the next question, so that
+/// the client must find out in the middle of asking.
+#[tokio::test]
+async fn a_kept_connection_that_dies_costs_nobody_anything() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let source = worlds::Http::at(listener.local_addr().expect("an address").port());
+    let serving = tokio::spawn(async move {
+        for _ in 0..2 {
+            let (mut socket, _) = listener.accept().await.expect("accepted");
+            let (mut head, mut answered) = ([0; 4096], false);
+            while socket.read(&mut head).await.is_ok_and(|read| read > 0) {
+                if std::mem::replace(&mut answered, true) {
+                    break;
+                }
+                socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.expect("sent");
+            }
+        }
+    });
+    for _ in 0..2 {
+        assert_eq!(read(&source, &want(None, None)).await.as_deref(), Ok(&b"ok"[..]));
+    }
+    drop(source);
+    serving.await.expect("both connections were used");
 }
 
 #[tokio::test]

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
-use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, HOST, RANGE};
+use http::header::{
+    ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, DATE, HOST, LOCATION, RANGE, RETRY_AFTER,
+};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyDataStream, Empty};
 use hyper::body::Incoming;
@@ -19,7 +21,15 @@ use sourcing::{BoxFuture, Opened, Reason, Source, SourceError, SourceId, SourceK
 
 use super::answer::{Answer, checked_name, exact, fault, judge, refusal};
 use super::cloudfront_sign::{Policy, SignError, Signer};
+use super::refusal::{Cause, Complaints, Facts, cause, code, retry_after, skew};
 use crate::entropy;
+
+/// How long a connection is silent before the kernel asks whether anybody is there.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// How much of an error's body is looked at, and how long it may take to come.
+const MAX_ERROR_BODY: usize = 4 * 1024;
+const ERROR_BODY_WAIT: Duration = Duration::from_millis(500);
 
 /// How the origin is reached.
 #[derive(Debug, Clone)]
@@ -68,6 +78,7 @@ pub(crate) struct HttpSource {
     headers: HeaderMap,
     signing: Option<Signing>,
     now: fn() -> u64,
+    complaints: Complaints,
     client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
 }
 
@@ -80,11 +91,14 @@ impl HttpSource {
         tls: rustls::ClientConfig,
         signing: Option<Signing>,
         now: fn() -> u64,
+        complaints: Complaints,
     ) -> Result<Self, http::Error> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(options.connect_timeout));
+        // What died without a word while it was kept is noticed before it is used again.
+        tcp.set_keepalive(Some(KEEPALIVE));
         let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
@@ -93,15 +107,51 @@ impl HttpSource {
             .build(https.wrap_connector(tcp));
         let host = HeaderValue::try_from(base.authority().map_or("", http::uri::Authority::as_str))?;
         let base = base.to_string().trim_end_matches('/').to_owned();
-        Ok(Self { id, base, host, headers: options.headers.clone(), signing, now, client })
+        Ok(Self { id, base, host, headers: options.headers.clone(), signing, now, complaints, client })
     }
 
     async fn transfer(&self, want: &Want) -> Result<Opened, SourceError> {
-        let response = self.client.request(self.request(want)?).await.map_err(|error| unreachable(&error))?;
+        let response = self.ask(want).await?;
+        if !matches!(response.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
+            return Err(self.refused(response).await);
+        }
         let len = judge_response(&response, want)?;
         let body = BodyDataStream::new(response.into_body());
         let body = body.map_err(|error| fault(Reason::Cut, chain(&error)));
         Ok(Opened { len, body: exact(len, body.boxed()) })
+    }
+
+    /// A kept connection may be closed by the other side while a question is on its way. No byte of an answer came
+    /// then, so the question is asked once more; a source that does it twice is to blame.
+    async fn ask(&self, want: &Want) -> Result<Response<Incoming>, SourceError> {
+        let answered = match self.client.request(self.request(want)?).await {
+            Err(error) if died_unanswered(&error) => self.client.request(self.request(want)?).await,
+            answered => answered,
+        };
+        answered.map_err(|error| unreachable(&error))
+    }
+
+    /// What a status other than 200 and 206 comes to.
+    async fn refused(&self, response: Response<Incoming>) -> SourceError {
+        let (status, now) = (response.status(), (self.now)());
+        let text = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let pause = text(RETRY_AFTER).and_then(|text| retry_after(text, now));
+        let skew = text(DATE).and_then(|date| skew(date, now));
+        let reason = refusal(status.as_u16());
+        if reason != Reason::Refused {
+            let error = fault(reason, format_args!("the origin answered {status}"));
+            return pause.into_iter().fold(error, SourceError::after);
+        }
+        let to = text(LOCATION).filter(|_| status.is_redirection()).and_then(|to| to.parse::<Uri>().ok());
+        let to = to.as_ref().and_then(Uri::host).map(|host| format!(" to {host}")).unwrap_or_default();
+        let body =
+            if status.is_redirection() { String::new() } else { beginning(response.into_body()).await };
+        let code = code(&body);
+        let facts = Facts { status: status.as_u16(), code, says_expired: says_expired(&body), skew };
+        let named = code.map(|code| format!(" ({code})")).unwrap_or_default();
+        let apart = skew.filter(|_| cause(&facts) == Cause::Clock).map(|skew| format!(", {skew} s apart"));
+        let apart = apart.unwrap_or_default();
+        self.complaints.refuse(cause(&facts), &format!("the origin answered {status}{named}{to}{apart}"))
     }
 
     fn request(&self, want: &Want) -> Result<Request<Empty<Bytes>>, SourceError> {
@@ -163,9 +213,6 @@ impl Signing {
 
 fn judge_response(response: &Response<Incoming>, want: &Want) -> Result<u64, SourceError> {
     let (status, headers) = (response.status(), response.headers());
-    if !matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
-        return Err(fault(refusal(status.as_u16()), format_args!("the origin answered {status}")));
-    }
     if headers.get(http::header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
         return Err(fault(Reason::Unsupported, "the origin compresses although identity was asked for"));
     }
@@ -173,6 +220,37 @@ fn judge_response(response: &Response<Incoming>, want: &Want) -> Result<u64, Sou
     let length = text(CONTENT_LENGTH).and_then(|length| length.parse().ok());
     let partial = status == StatusCode::PARTIAL_CONTENT;
     judge(&Answer { partial, length, content_range: text(CONTENT_RANGE) }, want)
+}
+
+/// The first kilobytes of an error's body, if they come soon.
+async fn beginning(body: Incoming) -> String {
+    let read = async {
+        let (mut body, mut bytes) = (BodyDataStream::new(body), Vec::new());
+        while bytes.len() < MAX_ERROR_BODY
+            && let Some(Ok(chunk)) = body.next().await
+        {
+            bytes.extend_from_slice(&chunk[..chunk.len().min(MAX_ERROR_BODY - bytes.len())]);
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    tokio::time::timeout(ERROR_BODY_WAIT, read).await.unwrap_or_default()
+}
+
+fn says_expired(body: &str) -> bool {
+    body.contains("has expired")
+}
+
+/// Whether a connection ended before any answer, as one does that the other side had closed already.
+fn died_unanswered(error: &ClientError) -> bool {
+    let gone = |error: &io::Error| {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+        matches!(error.kind(), ConnectionReset | BrokenPipe | ConnectionAborted)
+    };
+    !error.is_connect()
+        && causes(error).any(|cause| {
+            let cut = cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message);
+            cut || cause.downcast_ref::<io::Error>().is_some_and(gone)
+        })
 }
 
 /// Why no answer came. An error after the connection stood counts as a cut: the origin is there.

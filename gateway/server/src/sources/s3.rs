@@ -18,6 +18,7 @@ use futures_util::stream;
 use sourcing::{BoxFuture, Opened, Reason, Source, SourceError, SourceId, SourceKind, Want};
 
 use super::answer::{Answer, checked_name, exact, fault, judge, refusal};
+use super::refusal::{Cause, Complaints, Facts, cause, retry_after, skew};
 
 /// How the bucket is reached.
 #[derive(Debug, Clone)]
@@ -44,11 +45,18 @@ pub(crate) struct S3Source {
     id: SourceId,
     bucket: String,
     prefix: String,
+    now: fn() -> u64,
+    complaints: Complaints,
     client: Client,
 }
 
 impl S3Source {
-    pub(crate) async fn new(id: SourceId, options: S3Options) -> Self {
+    pub(crate) async fn new(
+        id: SourceId,
+        options: S3Options,
+        now: fn() -> u64,
+        complaints: Complaints,
+    ) -> Self {
         let timeouts = TimeoutConfig::builder().connect_timeout(options.connect_timeout).build();
         let mut shared = aws_config::defaults(BehaviorVersion::latest())
             .region(Region::new(options.region))
@@ -66,7 +74,7 @@ impl S3Source {
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
         let client = Client::from_conf(config.build());
-        Self { id, bucket: options.bucket, prefix: options.prefix, client }
+        Self { id, bucket: options.bucket, prefix: options.prefix, now, complaints, client }
     }
 
     /// For tests that fill the bucket.
@@ -79,7 +87,7 @@ impl S3Source {
         let key = format!("{}{}", self.prefix, checked_name(&want.object)?);
         let get = self.client.get_object().bucket(&self.bucket).key(key);
         let get = get.set_range(want.range.map(media::ByteRange::header));
-        let output = get.send().await.map_err(|error| told(&error))?;
+        let output = get.send().await.map_err(|error| self.told(&error))?;
         let content_range = output.content_range();
         let length = output.content_length().and_then(|length| u64::try_from(length).ok());
         let len = judge(&Answer { partial: content_range.is_some(), length, content_range }, want)?;
@@ -108,16 +116,44 @@ impl Source for S3Source {
     }
 }
 
-fn told(error: &SdkError<GetObjectError>) -> SourceError {
-    let reason = match error {
+impl S3Source {
+    fn told(&self, error: &SdkError<GetObjectError>) -> SourceError {
+        let (reason, now) = (why(error), (self.now)());
+        let header = |name: &str| error.raw_response().and_then(|response| response.headers().get(name));
+        if reason != Reason::Refused {
+            let pause = header("retry-after").and_then(|text| retry_after(text, now));
+            return pause.into_iter().fold(fault(reason, describe(error)), SourceError::after);
+        }
+        let status = error.raw_response().map_or(0, |response| response.status().as_u16());
+        let (code, skew) = (error.code(), header("date").and_then(|date| skew(date, now)));
+        let says_expired = error.message().is_some_and(|message| message.contains("has expired"));
+        let facts = Facts { status, code, says_expired, skew };
+        let cause = if lacks_credentials(error) { Cause::Credentials } else { cause(&facts) };
+        self.complaints.refuse(cause, &describe(error))
+    }
+}
+
+/// Whether the SDK found nobody to sign as. It has no type for that which its clients could name without a further
+/// crate, but whatever its providers say, they say it of credentials, and before anything is sent.
+fn lacks_credentials(error: &SdkError<GetObjectError>) -> bool {
+    let unsent = match error {
+        SdkError::DispatchFailure(failure) => !failure.is_io() && !failure.is_timeout(),
+        SdkError::ConstructionFailure(_) => true,
+        _ => false,
+    };
+    unsent && describe(error).contains("credential")
+}
+
+fn why(error: &SdkError<GetObjectError>) -> Reason {
+    match error {
+        error if lacks_credentials(error) => Reason::Refused,
         SdkError::TimeoutError(_) => Reason::Timeout,
         SdkError::DispatchFailure(failure) if failure.is_timeout() => Reason::Timeout,
         SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => Reason::Unavailable,
         SdkError::ServiceError(context) => reason(context.err().code(), context.raw().status().as_u16()),
-        // No credentials, an impossible endpoint: nothing that asking again would change.
+        // An impossible endpoint: nothing that asking again would change.
         _ => Reason::Refused,
-    };
-    fault(reason, describe(error))
+    }
 }
 
 /// What an S3 error means; its code says more than its status.
@@ -127,6 +163,7 @@ fn reason(code: Option<&str>, status: u16) -> Reason {
         // Nothing of this bucket will ever be found: not the object's fault but the configuration's.
         Some("NoSuchBucket" | "PermanentRedirect" | "InvalidObjectState") => Reason::Refused,
         Some("SlowDown" | "RequestLimitExceeded" | "Throttling" | "TooManyRequests") => Reason::Throttled,
+        Some("ExpiredToken" | "TokenRefreshRequired" | "InvalidToken") => Reason::Refused,
         Some("InvalidRange") => Reason::Changed,
         Some("RequestTimeout") => Reason::Timeout,
         _ => refusal(status),

@@ -99,7 +99,10 @@ fn copies(root: &Path) -> io::Result<Vec<Copy>> {
         let (entry, metadata) = entry.and_then(|entry| entry.metadata().map(|metadata| (entry, metadata)))?;
         Ok(Copy { path: entry.path(), len: metadata.len(), modified: metadata.modified()? })
     };
-    std::fs::read_dir(root)?.map(copy).collect()
+    // An unfinished copy may get its name, and so lose the one it has, while we look.
+    let there =
+        |copy: &io::Result<Copy>| !matches!(copy, Err(error) if error.kind() == io::ErrorKind::NotFound);
+    std::fs::read_dir(root)?.map(copy).filter(there).collect()
 }
 
 /// The file of an index: one flat name, because titles and packages have no dots and no slashes.

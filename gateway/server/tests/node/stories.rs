@@ -365,6 +365,58 @@ fn problems_are_told_before_anything_starts() {
     assert!(told.contains("unknown field `nonsense`"), "{told}");
 }
 
+#[test]
+fn a_node_explains_where_bytes_are_and_would_come_from() {
+    let package = Package::new();
+    let dir = world(&package, "");
+    let file = dir.path().join("gateway.toml");
+    let keyed = fs::read_to_string(&file)
+        .expect("read")
+        .replace("[front]", "[front]\ndebug_key_file = \"keys/debug.key\"");
+    fs::write(&file, keyed).expect("written");
+    fs::write(dir.path().join("data/keys/debug.key"), "a-long-enough-key\n").expect("written");
+    let node = Node::start(dir.path());
+    let film = package.everything();
+    let (path, bytes) = film.iter().find(|(path, _)| path.ends_with("/0.m4s")).expect("a segment");
+    let explain = |path: &str| {
+        let answer = ask(&node.admin, "GET", &format!("/explain?path={path}"), &[]);
+        (answer.status, serde_json::from_slice::<serde_json::Value>(&answer.body).expect("JSON"))
+    };
+    let (status, cold) = explain(path);
+    assert_eq!(
+        (status, &cold["bytes"], &cold["tiers"]["lacking_bytes"]),
+        (200, &500_001.into(), &500_001.into())
+    );
+    let order: Vec<_> =
+        cold["sources"].as_array().expect("a list").iter().map(|source| &source["source"]).collect();
+    assert_eq!(order, ["shelf", "packages"], "{cold}");
+    assert_eq!(
+        (&cold["sources"][1]["usd_per_gb"], &cold["sources"][1]["standing"]),
+        (&"0.085".into(), &"closed".into())
+    );
+    let token = package.token("bbb", 600);
+    let url = format!("/p/{token}/{path}");
+    let shown = ask(&node.viewer, "GET", &url, &[("Weir-Debug", "a-long-enough-key")]);
+    assert!(shown.body == *bytes);
+    let sources = shown.field("weir-sources").expect("the sources");
+    assert!(
+        sources.contains("packages;price=0.085;state=closed") && shown.field("weir-tier").is_some(),
+        "{sources}"
+    );
+    assert_eq!(
+        ask(&node.viewer, "GET", &url, &[("Weir-Debug", "another-long-key")]).field("weir-sources"),
+        None
+    );
+    let warm =
+        until("it is in memory", || Some(explain(path).1).filter(|warm| warm["tiers"]["lacking_bytes"] == 0));
+    assert_eq!((&warm["tiers"]["memory"], &warm["tiers"]["groups"]), (&31.into(), &31.into()), "{warm}");
+    assert_eq!(explain("bbb/00000000000000ff/v720/99.m4s").0, 404);
+    assert_eq!(explain("nonsense").0, 400);
+    assert_eq!(explain("bbb/00000000000000ff/index.weir").0, 200);
+    assert_eq!(node.metric(r#"weir_gateway_source_refusals_total{cause="clock",source="packages"}"#), 0);
+    assert!(!node.log().contains("a-long-enough-key"));
+}
+
 /// What `curl -d body` does, and the JSON that comes back.
 fn purge(node: &Node, body: &str) -> serde_json::Value {
     let mut stream = send(&node.admin, "POST", "/purge", &[("Content-Length", &body.len().to_string())]);

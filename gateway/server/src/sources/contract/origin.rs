@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt, stream};
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, RANGE};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, DATE, LOCATION, RANGE, RETRY_AFTER};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody, combinators::BoxBody};
 use hyper::body::{Frame, Incoming};
@@ -119,7 +119,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
     let path = request.uri().path().trim_start_matches('/');
     let path = path.split_once('/').map_or(path, |(_, path)| path);
     if let Some(status) = path.strip_prefix("status/") {
-        return Ok(empty(status.parse().expect("a status")));
+        return Ok(refusal(status));
     }
     let Some(object) = shared.get(path) else { return Ok(empty(StatusCode::NOT_FOUND)) };
     let total = object.bytes.len() as u64;
@@ -145,6 +145,30 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     Ok(response)
+}
+
+/// `status/503/7`: with so much `Retry-After`. `status/403/Code`: with an error in XML that repeats a secret.
+fn refusal(path: &str) -> Response<Body> {
+    let (status, more) = path.split_once('/').unwrap_or((path, ""));
+    let mut response = empty(status.parse().expect("a status"));
+    if more.bytes().all(|b| b.is_ascii_digit()) && !more.is_empty() {
+        response.headers_mut().insert(RETRY_AFTER, more.parse().expect("a header"));
+    } else if !more.is_empty() {
+        let text = format!(
+            "<Error><Code>{more}</Code><Message>Request has expired</Message><Signed>{}</Signed></Error>",
+            super::worlds::SECRET
+        );
+        let body = http_body_util::Full::new(Bytes::from(text)).map_err(|never| match never {});
+        *response.body_mut() = BodyExt::boxed(body);
+    }
+    // The world's clock says 1000 unless a test moves it.
+    let date =
+        if more == "Skewed" { "Sun, 06 Nov 1994 08:49:37 GMT" } else { "Thu, 01 Jan 1970 00:16:40 GMT" };
+    response.headers_mut().insert(DATE, HeaderValue::from_static(date));
+    response
+        .headers_mut()
+        .insert(LOCATION, HeaderValue::from_static("https://elsewhere.example/?Signature=s3cret"));
+    response
 }
 
 fn empty(status: StatusCode) -> Response<Body> {

@@ -17,7 +17,9 @@ use sourcing::Source;
 
 use super::World;
 use super::origin::Origin;
-use crate::sources::{DirectorySource, HttpOptions, HttpSource, S3Options, S3Source, Signer, Signing, tls};
+use crate::sources::{
+    Complaints, DirectorySource, HttpOptions, HttpSource, S3Options, S3Source, Signer, Signing, refusals, tls,
+};
 
 pub(super) struct Directory {
     source: DirectorySource,
@@ -74,6 +76,14 @@ pub(super) struct Http {
 /// The wall clock of signed sources: 1000 unless a test moves it.
 static CLOCK: AtomicU64 = AtomicU64::new(1_000);
 
+fn now() -> u64 {
+    CLOCK.load(SeqCst)
+}
+
+fn complaints(id: &str) -> Complaints {
+    Complaints::new(&id.parse().expect("an id"), &refusals().expect("counters"))
+}
+
 pub(super) fn set_clock(now: u64) {
     CLOCK.store(now, SeqCst);
 }
@@ -106,8 +116,18 @@ impl Http {
         Self::new("http", Origin::start(None).await, RootCertStore::empty(), Some(signing))
     }
 
+    /// At an address where somebody else answers.
+    pub(super) fn at(port: u16) -> HttpSource {
+        Self::source(&format!("http://localhost:{port}/base"), RootCertStore::empty(), None)
+    }
+
     fn new(scheme: &str, origin: Origin, roots: RootCertStore, signing: Option<Signing>) -> Self {
-        let base = format!("{scheme}://localhost:{}/base/", origin.address.port()).parse().expect("a URL");
+        let base = format!("{scheme}://localhost:{}/base/", origin.address.port());
+        Self { source: Self::source(&base, roots, signing), origin }
+    }
+
+    fn source(base: &str, roots: RootCertStore, signing: Option<Signing>) -> HttpSource {
+        let base = base.parse().expect("a URL");
         let mut headers = HeaderMap::new();
         headers.insert("x-origin-secret", HeaderValue::from_static("s3cret"));
         let options = HttpOptions {
@@ -117,9 +137,7 @@ impl Http {
             headers,
         };
         let (id, tls) = ("origin".parse().expect("an id"), tls(Arc::new(roots)).expect("TLS"));
-        let source =
-            HttpSource::new(id, &base, &options, tls, signing, || CLOCK.load(SeqCst)).expect("a source");
-        Self { source, origin }
+        HttpSource::new(id, &base, &options, tls, signing, now, complaints("origin")).expect("a source")
     }
 
     pub(super) fn last_request(&self) -> (String, Option<String>) {
@@ -189,12 +207,21 @@ pub(super) struct S3 {
 
 impl S3 {
     pub(super) async fn new() -> Self {
+        Self::with(SharedCredentialsProvider::new(Credentials::new("test", SECRET, None, None, "test"))).await
+    }
+
+    /// With other credentials.
+    pub(super) async fn with(credentials: SharedCredentialsProvider) -> Self {
         let origin = Origin::start(None).await;
-        let options = options(&format!("http://{}", origin.address), "");
-        let source = S3Source::new("s3".parse().expect("an id"), options).await;
+        let mut options = options(&format!("http://{}", origin.address), "");
+        options.credentials = Some(credentials);
+        let source = S3Source::new("s3".parse().expect("an id"), options, now, complaints("s3")).await;
         Self { source, origin }
     }
 }
+
+/// What must never be seen.
+pub(super) const SECRET: &str = "wJalrXUtnFEMI-a-secret-key";
 
 fn options(endpoint: &str, prefix: &str) -> S3Options {
     let credentials = Credentials::new("test", "test", None, None, "test");
@@ -207,6 +234,22 @@ fn options(endpoint: &str, prefix: &str) -> S3Options {
         connect_timeout: Duration::from_secs(5),
         credentials: Some(SharedCredentialsProvider::new(credentials)),
     }
+}
+
+/// Everything of a source's options that can be printed, with secrets in them.
+pub(super) fn printed_options() -> String {
+    let mut s3 = options("http://127.0.0.1:1", "");
+    s3.credentials =
+        Some(SharedCredentialsProvider::new(Credentials::new("test", SECRET, None, None, "test")));
+    let mut value = HeaderValue::from_static("s3cret");
+    value.set_sensitive(true);
+    let http = HttpOptions {
+        connect_timeout: Duration::from_secs(5),
+        max_idle_connections: 4,
+        idle_timeout: Duration::from_secs(5),
+        headers: HeaderMap::from_iter([(http::HeaderName::from_static("x-origin-secret"), value)]),
+    };
+    format!("{s3:?} {http:?}")
 }
 
 /// The same client against a server that other people wrote.
@@ -243,7 +286,13 @@ impl Ministack {
         command.current_dir(state.path()).stdout(Stdio::null()).stderr(Stdio::null());
         let server = Killed(command.spawn().expect("started"));
         let endpoint = format!("http://127.0.0.1:{port}");
-        let source = S3Source::new("s3".parse().expect("an id"), options(&endpoint, "packages/")).await;
+        let source = S3Source::new(
+            "s3".parse().expect("an id"),
+            options(&endpoint, "packages/"),
+            now,
+            complaints("s3"),
+        )
+        .await;
         let client = source.client();
         for attempt in 0.. {
             if client.create_bucket().bucket("films").send().await.is_ok() {
