@@ -23,8 +23,8 @@ pub struct SourcingConfig {
     /// Pause before the same source is tried again within a fetch, doubled each time; default 50 ms.
     #[serde(with = "media::human_duration")]
     pub retry_pause: Duration,
-    /// Most transfers from one source at the same time; default 64. A source that says "slow down" gets half as many, and
-    /// each that it delivers then earns it a little more.
+    /// Most transfers from one source at the same time; default 64. A source that says "slow down" gets half as many,
+    /// at nine tenths of the pace at which it delivered; what it delivers then earns it a little more.
     pub permits: usize,
     /// Most bytes under way from one source; default 256 MiB. A single want is never refused for its size.
     pub permit_bytes: ByteSize,
@@ -205,7 +205,7 @@ pub struct BreakerConfig {
     /// The first rest after failures; default 1 s.
     #[serde(with = "media::human_duration")]
     pub open_for: Duration,
-    /// The first rest after the source asked for one, unless it asked for longer; default 500 ms.
+    /// The first rest after the source asked for one, unless it asked for longer; default 200 ms.
     #[serde(with = "media::human_duration")]
     pub throttled_for: Duration,
     /// The first rest after wrong bytes or a wrong version, which is at once; default 20 s.
@@ -229,7 +229,7 @@ impl Default for BreakerConfig {
             failure_percent: 20,
             least_transfers: 20,
             open_for: Duration::from_secs(1),
-            throttled_for: Duration::from_millis(500),
+            throttled_for: Duration::from_millis(200),
             corrupt_for: Duration::from_secs(20),
             longest: Duration::from_secs(10),
             forgive_after: Duration::from_secs(60),

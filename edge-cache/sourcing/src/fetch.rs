@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use crate::contest::{Another, Contender};
 use crate::gate::Permit;
@@ -136,7 +136,7 @@ impl Fetch {
         while self.attempts < allowed {
             let Some((choice, permit)) = self.next_turn(&want).await else { break };
             tracing::trace!(source = %self.sources.known[choice.index].source.id(), reason = choice.reason.as_str(), from, "asking");
-            self.resorted |= choice.reason == ChoiceReason::LastResort;
+            self.resorted |= self.is_hopeless(&choice);
             if let Some(begun) = self.contest(&want, (choice.index, permit), allowed).await {
                 self.answer_by = self.deadline;
                 self.sources.remember(&want);
@@ -170,7 +170,7 @@ impl Fetch {
 
     async fn first_with_a_permit(&self, choices: &[Choice], len: u64) -> Option<(Choice, Permit)> {
         for (nth, choice) in choices.iter().enumerate() {
-            if choice.reason == ChoiceReason::LastResort && self.resorted {
+            if self.resorted && self.is_hopeless(choice) {
                 continue;
             }
             if choice.reason == ChoiceReason::Again && !self.may_try_again(choice.index).await {
@@ -226,6 +226,12 @@ impl Fetch {
         now
     }
 
+    /// Whether it is asked for want of a better one, and did not just ask for a pause.
+    fn is_hopeless(&self, choice: &Choice) -> bool {
+        let last_resort = choice.reason == ChoiceReason::LastResort;
+        last_resort && !self.sources.known[choice.index].health().is_throttled()
+    }
+
     /// Whether the budget allows the same source once more; after a pause.
     async fn may_try_again(&self, index: usize) -> bool {
         if !self.sources.may_retry(index) {
@@ -243,7 +249,7 @@ impl Fetch {
         let known = &self.sources.known[index];
         let soon = (Instant::now() + self.sources.config.permit_wait).min(self.answer_by);
         let until = if is_last { self.answer_by } else { soon };
-        let permit = timeout_at(until, known.gate.enter(len)).await.ok().flatten();
+        let permit = known.gate.enter(len, until).await;
         if permit.is_none() {
             let id = known.source.id();
             self.last.set(&failure(Reason::Throttled, format_args!("all our permits for {id} are in use")));

@@ -79,7 +79,7 @@ impl Transfer {
             health.delivered(now);
         });
         if ended {
-            self.known().gate.delivered();
+            self.known().gate.delivered(Instant::now());
             self.known().metrics.permits.set(self.known().gate.permits() as i64);
             self.sources.delivered(self.index, bytes);
         }

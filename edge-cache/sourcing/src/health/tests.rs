@@ -43,7 +43,7 @@ fn wrong_bytes_and_back_off_open_at_once_and_absence_never() {
     for (reason, rest) in [
         (Reason::Corrupt, Some(secs(20))),
         (Reason::Changed, Some(secs(20))),
-        (Reason::Throttled, Some(Duration::from_millis(500))),
+        (Reason::Throttled, Some(Duration::from_millis(200))),
         (Reason::Timeout, None),
     ] {
         let (now, mut health) = (Instant::now(), Health::default());
@@ -137,7 +137,7 @@ fn what_was_is_forgotten_after_ten_seconds() {
 
 #[test]
 fn who_asks_for_time_gets_it_within_reason() {
-    for (wait, rest) in [(None, 500), (Some(100), 500), (Some(3_000), 3_000), (Some(3_600_000), 10_000)] {
+    for (wait, rest) in [(None, 200), (Some(100), 200), (Some(3_000), 3_000), (Some(3_600_000), 10_000)] {
         let (now, mut health) = (Instant::now(), Health::default());
         let wait = wait.map(Duration::from_millis);
         health.failed(now, &Setback { wait, ..setback(Reason::Throttled, false) }, &config());

@@ -187,7 +187,7 @@ async fn who_says_slow_down_gets_fewer_transfers() {
     buy(&sources, want()).await.expect("delivers after a pause");
     assert_eq!(sources.explain(LEN)[0].permits, 4);
     assert_eq!(metric(&registry, "weir_sourcing_permits{source=\"busy\"}"), 4);
-    for _ in 0..100 {
+    for _ in 0..40 {
         buy(&sources, want()).await.expect("delivers");
     }
     assert_eq!(sources.explain(LEN)[0].permits, 8);
@@ -242,4 +242,19 @@ async fn who_lost_a_contest_has_not_failed() {
     fetch.next_leg(0).await.expect("the liar answers first").corrupt();
     assert_eq!((liar.asked_from().len(), honest.asked_from().len()), (1, 1));
     assert_eq!(fetch.next_leg(0).await.expect("another").source().as_str(), "honest");
+}
+
+/// The only source takes one transfer at a time and says "slow down" to every second one for a while: everybody is
+/// served all the same, because it is waited for as often as it asks.
+#[tokio::test(start_paused = true)]
+async fn the_only_source_may_ask_for_a_pause_more_than_once() {
+    let slow_down = Act::Fail(Reason::Throttled);
+    let only = Scripted::new("only", &[slow_down.clone(), slow_down.clone(), slow_down, Act::Deliver]);
+    let mut config = SourcingConfig::default();
+    config.breaker.jitter_percent = 0;
+    let (sources, _) = sources(config, &[&only]);
+    let begun = Instant::now();
+    assert_eq!(buy(&sources, want()).await.expect("delivers in the end").1, ["only"]);
+    let rests = SourcingConfig::default().breaker.throttled_for * 3;
+    assert!(begun.elapsed() >= rests && begun.elapsed() <= rests + 1_000 * MS, "{:?}", begun.elapsed());
 }
