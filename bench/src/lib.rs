@@ -2,7 +2,8 @@
 //!
 //! [`verify`] tells what it costs to check every 16 KiB before anybody sees them, [`hot`] what a memory hit
 //! costs inside the engine, [`http`] what it costs through the viewer's edge over loopback, [`cost`] what whole
-//! months cost with the real planner. Both sides of a comparison run interleaved in one session on the same
+//! months cost with the real planner, [`replay`] which policy of the disk hits how much under an audience drawn by
+//! [`demand`] or read from a log. Both sides of a comparison run interleaved in one session on the same
 //! bytes, and each shows a hash of what it delivered: a result whose hashes differ is an error and no result.
 //!
 //! What it does not do: it measures neither disks nor real networks, keeps no history and judges nothing. On
@@ -12,12 +13,16 @@
 //! deliver different bytes. Each is a [`Fault`] that says what was being done.
 
 pub mod cost;
+pub mod demand;
 pub mod film;
+pub mod goals;
 pub mod hot;
 pub mod http;
 mod node;
+pub mod replay;
 pub mod report;
 pub mod stats;
+pub mod trace;
 pub mod verify;
 mod workload;
 

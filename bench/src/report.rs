@@ -94,9 +94,9 @@ impl Session {
 
 /// A result with everything one has to know to believe it.
 #[derive(Serialize)]
-struct Line<'a> {
+struct Line<'a, R> {
     #[serde(flatten)]
-    result: &'a Comparison,
+    result: &'a R,
     #[serde(flatten)]
     session: &'a Session,
 }
@@ -105,7 +105,7 @@ struct Line<'a> {
 ///
 /// # Errors
 /// A figure that is no number: a bench divided by nothing.
-pub fn json_line(session: &Session, result: &Comparison) -> Result<String, Fault> {
+pub fn json_line(session: &Session, result: &impl Serialize) -> Result<String, Fault> {
     serde_json::to_string(&Line { result, session }).map_err(|error| Fault::new("writing a result", error))
 }
 

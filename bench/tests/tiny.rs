@@ -4,6 +4,8 @@ use std::path::Path;
 
 use bench::Workload;
 use bench::film::{Film, witness};
+use bench::goals::Goals;
+use bench::replay::Plan;
 use bench::report::Comparison;
 use media::Digest;
 
@@ -55,4 +57,22 @@ fn cost() {
     assert!(all.naive.median > 2.0, "{all:?}");
     assert!(changes.ours.runs[0] < 100.0, "{changes:?}");
     assert_eq!((decision.measure.measure, decision.ours.runs.len()), ("decision_p99", 2));
+}
+
+/// Two small audiences: ours is above the general policies and below what nobody can exceed, and every figure that a
+/// goal names is there.
+#[test]
+fn replay() {
+    let mut told = 0;
+    let count = |_: &bench::replay::Row| {
+        told += 1;
+        Ok::<_, bench::Fault>(())
+    };
+    let figures = bench::replay::run(&Plan::tiny(SEED), count).expect("figures");
+    assert_eq!(told, 2 * 4 * 6 + 2 * 4, "audiences, sizes, policies; sizes and points of the curve");
+    let figure = |name: &str| figures.iter().find(|figure| figure.figure == name).expect(name).value;
+    assert!(figure("worst_gain") > 0.0, "{figures:?}");
+    assert!((0.0..1.0).contains(&figure("closed_to_belady_at_5_percent")), "{figures:?}");
+    let missed = Goals::of_the_project().expect("goals").missed("replay", &figures);
+    assert!(!missed.iter().any(|line| line.contains("not measured")), "{missed:?}");
 }

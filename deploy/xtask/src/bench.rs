@@ -2,6 +2,9 @@
 //!
 //! The results go to standard output, one line of JSON each; the table goes to standard error.
 
+use std::ffi::OsStr;
+use std::path::PathBuf;
+
 use crate::failure::Outcome;
 use crate::shell::{Call, built};
 
@@ -14,6 +17,8 @@ enum Name {
     Hot,
     /// Months of misses: bought by the real planner, or in a fixed order, both beside the optimum
     Cost,
+    /// Policies of the disk under an audience: the real one, three general ones, and what nobody can exceed
+    Replay,
 }
 
 impl Name {
@@ -22,6 +27,7 @@ impl Name {
             Self::Verify => "verify",
             Self::Hot => "hot",
             Self::Cost => "cost",
+            Self::Replay => "replay",
         }
     }
 }
@@ -38,6 +44,12 @@ pub(crate) struct Options {
     /// Makes the bytes and the arrivals
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Fail where a figure misses its goal in bench/goals.toml
+    #[arg(long, conflicts_with = "tiny")]
+    check: bool,
+    /// An access log for `replay`: a gateway's lines, or a standard log of CloudFront
+    #[arg(long)]
+    log: Option<PathBuf>,
 }
 
 /// Builds and runs.
@@ -51,7 +63,8 @@ pub(crate) fn run(options: &Options) -> Outcome {
     let folder = if options.tiny { "../debug" } else { "../release" };
     let call = Call::new(built()?.join(folder).join("bench")).arg(options.name.as_str());
     let call = call.args(["--seed", &options.seed.to_string(), "--revision", &revision()?]);
-    call.args(options.tiny.then_some("--tiny")).run()
+    let call = call.args(options.tiny.then_some("--tiny")).args(options.check.then_some("--check"));
+    call.args(options.log.iter().flat_map(|log| [OsStr::new("--log"), log.as_os_str()])).run()
 }
 
 /// The commit, marked when the tree holds more than it.
