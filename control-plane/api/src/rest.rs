@@ -6,7 +6,7 @@
 use media::{PackageId, RenditionId, RenditionKind, Tag, TitleId};
 use serde::{Deserialize, Serialize};
 
-use crate::name::{EntitlementId, Language, SessionId, ViewerId};
+use crate::name::{Currency, EntitlementId, Language, SessionId, ViewerId};
 
 /// The header that makes a purchase safe to send twice.
 pub const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
@@ -202,6 +202,50 @@ pub struct NewPurchase {
     pub title: TitleId,
     /// For how long.
     pub kind: EntitlementKind,
+    /// The transaction by which the viewer's device has paid, where devices pay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transaction: Option<String>,
+}
+
+/// What something costs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Price {
+    /// In the currency's smallest unit: cents, yen.
+    pub minor: u64,
+    /// The currency.
+    pub currency: Currency,
+}
+
+/// `PUT /v1/titles/{title}/prices/{kind}`, and its answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PriceView {
+    /// Of what.
+    pub title: TitleId,
+    /// For how long.
+    pub kind: EntitlementKind,
+    /// How much.
+    pub price: Price,
+}
+
+/// Why a right ended before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Withdrawal {
+    /// It was, or is being, paid back.
+    Refunded,
+    /// The viewer's bank took the money back.
+    ChargedBack,
+    /// The operator took it away.
+    Revoked,
+}
+
+/// `POST /v1/viewers/{viewer}/entitlements/{entitlement}/refund`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewRefund {
+    /// Why, for the audit trail and the payment service: 1 to 200 printable characters.
+    pub reason: String,
 }
 
 /// One right of one viewer to one title.
@@ -223,6 +267,9 @@ pub struct Entitlement {
     pub first_played_at: Option<u64>,
     /// Until when a started rental may be watched.
     pub finish_by: Option<u64>,
+    /// Why it ended before its time, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdrawn: Option<Withdrawal>,
 }
 
 /// `GET /v1/viewers/{viewer}/entitlements`.

@@ -61,6 +61,7 @@ fn entitlement() -> Entitlement {
         start_by: Some(1_782_592_000),
         first_played_at: None,
         finish_by: None,
+        withdrawn: None,
     }
 }
 
@@ -71,6 +72,7 @@ fn requests() {
         viewer: "viewer.1".parse().expect("valid"),
         title: "big-buck-bunny".parse().expect("valid"),
         kind: EntitlementKind::Purchase,
+        transaction: None,
     };
     check(&purchase, include_str!("golden/new-purchase.json"));
     let session = NewSession { viewer: purchase.viewer, title: purchase.title };

@@ -125,7 +125,12 @@ async fn watch_title(
 
 async fn sell(api: Api, buy: Buy, printer: &mut Printer<'_, impl Write>) -> Result<(), Error> {
     let key = buy.idempotency_key.map_or_else(entropy::unique, Ok)?;
-    let wish = NewPurchase { viewer: buy.viewer, title: buy.title, kind: buy.kind.into() };
+    let wish = NewPurchase {
+        viewer: buy.viewer,
+        title: buy.title,
+        kind: buy.kind.into(),
+        transaction: buy.transaction,
+    };
     let right: Entitlement = api.post("/v1/purchases", &wish, Some(&key)).await?;
     printer.print(&right, || render::entitlements(std::slice::from_ref(&right)))
 }

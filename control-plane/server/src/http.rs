@@ -6,6 +6,8 @@
 mod guard;
 pub mod listener;
 mod ops;
+mod orders;
+mod prices;
 mod rights;
 mod titles;
 mod watch;
@@ -21,7 +23,7 @@ use axum::extract::{DefaultBodyLimit, FromRequest, Request};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use bytes::Bytes;
 use control::rights::RentalRules;
 use control::session::{GatewayUrl, SessionRules};
@@ -31,15 +33,22 @@ use prometheus::Registry;
 use serde::de::DeserializeOwned;
 
 use crate::ingest::Ingests;
-use crate::seams::{Catalog, EntitlementStore, Entropy, ObjectError, ObjectStore, StateError, WallClock};
+use crate::purchases::{PurchaseError, Purchases};
+use crate::seams::{Catalog, Entropy, ObjectError, ObjectStore, StateError, WallClock};
+use crate::state::State;
 use crate::telemetry::Metrics;
+
+/// What the audit trail calls whoever holds the operator key.
+const OPERATOR: &str = "operator";
 
 /// What the handlers work with.
 pub struct Platform {
     /// The titles.
     pub catalog: Arc<dyn Catalog>,
-    /// Who may watch what.
-    pub entitlements: Arc<dyn EntitlementStore>,
+    /// Everything else that is remembered.
+    pub state: State,
+    /// What sells films and pays back.
+    pub purchases: Arc<Purchases>,
     /// Where mezzanine files are.
     pub mezzanine: Arc<dyn ObjectStore>,
     /// The running ingests.
@@ -89,7 +98,11 @@ pub fn router(platform: Arc<Platform>) -> Router {
         .route("/v1/titles", post(titles::create).get(titles::list))
         .route("/v1/titles/{title}", get(titles::show))
         .route("/v1/purchases", post(rights::purchase))
+        .route("/v1/titles/{title}/prices/{kind}", put(prices::set).get(prices::show))
         .route("/v1/viewers/{viewer}/entitlements", get(rights::entitlements))
+        .route("/v1/viewers/{viewer}/entitlements/{entitlement}/refund", post(orders::refund))
+        .route("/v1/viewers/{viewer}/entitlements/{entitlement}/events", post(orders::tell))
+        .route("/v1/viewers/{viewer}/audit", get(orders::audit))
         .route("/v1/sessions", post(rights::session))
         .route("/watch", get(watch::page))
         .route("/watch/hls.js", get(watch::player))
@@ -133,10 +146,31 @@ impl From<StateError> for Fault {
                 tracing::error!(%error, "the state store failed");
                 Self::new(ProblemCode::Unavailable, "the records cannot be read or written now; try again")
             }
-            StateError::Conflict(_) | StateError::Missing(_) | StateError::Corrupt(_) => {
-                Self::internal(&error)
-            }
+            StateError::Conflict(_)
+            | StateError::Missing(_)
+            | StateError::Corrupt(_)
+            | StateError::Unfit(_) => Self::internal(&error),
         }
+    }
+}
+
+impl From<PurchaseError> for Fault {
+    fn from(error: PurchaseError) -> Self {
+        let code = match error {
+            PurchaseError::State(error) => return error.into(),
+            PurchaseError::Unsettled(why) => {
+                tracing::warn!(why, "an order waits for the payment service");
+                let detail =
+                    "the payment is not settled yet; repeat the request with the same Idempotency-Key";
+                return Self::new(ProblemCode::Unavailable, detail);
+            }
+            PurchaseError::KeyReused => ProblemCode::IdempotencyKeyReused,
+            PurchaseError::InProgress(_) => ProblemCode::OrderInProgress,
+            PurchaseError::Declined(_) => ProblemCode::PaymentDeclined,
+            PurchaseError::Withdrawn(_) | PurchaseError::OutOfStep(_) => ProblemCode::OrderOutOfStep,
+            PurchaseError::Missing => ProblemCode::NoSuchEntitlement,
+        };
+        Self::new(code, error.to_string())
     }
 }
 

@@ -4,7 +4,7 @@
 //! - **ingest** ([`ingest`]): a mezzanine file becomes a signed package in an object store. What to do next is
 //!   decided by [`control::ingest`]; this crate carries the effects out and journals what happened, so that a
 //!   killed process resumes where it stood and publishes once;
-//! - **rights** ([`http`]): purchases and rentals, exactly once under retries;
+//! - **rights** ([`purchases`], [`http`]): purchases and rentals, exactly once under races, retries and crashes;
 //! - **sessions** ([`http`]): a right becomes a playback URL with a signed token in its path.
 //!
 //! It serves no media byte and no gateway ever waits for it: tokens verify offline, packages are read from the
@@ -21,6 +21,9 @@ pub mod ingest;
 pub mod init;
 pub mod keys;
 pub mod language;
+pub mod purchases;
+pub mod records;
 pub mod seams;
 pub mod serve;
+pub mod state;
 pub mod telemetry;

@@ -64,9 +64,13 @@ fn request_id(platform: &Platform, request: &Request) -> String {
 
 /// The closed list of label values.
 fn route(matched: Option<&str>) -> &'static str {
-    const ROUTES: [&str; 10] = [
+    const ROUTES: [&str; 14] = [
         "/v1/titles",
         "/v1/titles/{title}",
+        "/v1/titles/{title}/prices/{kind}",
+        "/v1/viewers/{viewer}/entitlements/{entitlement}/refund",
+        "/v1/viewers/{viewer}/entitlements/{entitlement}/events",
+        "/v1/viewers/{viewer}/audit",
         "/v1/purchases",
         "/v1/viewers/{viewer}/entitlements",
         "/v1/sessions",

@@ -3,62 +3,66 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use control::rights::{Allowed, Decision, Right, decide};
+use control::rights::{Allowed, Decision, decide};
 use control::session::{expires_at, playback_url};
 use control_api::problem::ProblemCode;
 use control_api::rest::{
-    Entitlement, EntitlementKind, EntitlementList, IDEMPOTENCY_KEY, NewPurchase, NewSession, PlaybackSession,
+    Entitlement, EntitlementList, IDEMPOTENCY_KEY, NewPurchase, NewSession, PlaybackSession,
 };
 use control_api::{Claims, EntitlementId, SessionId, ViewerId};
+use serde::Deserialize;
 
-use super::{Fault, Json, Platform, json};
-use crate::seams::{Published, StateError, random_id};
+use super::{Fault, Json, OPERATOR, Platform, json, prices};
+use crate::purchases::Wish;
+use crate::seams::{Published, random_id};
 
+/// How many rights one list shows at most.
+const LIST_LIMIT: usize = 1000;
 /// How many characters an idempotency key may have.
 const KEY_LEN: usize = 128;
 
-/// `POST /v1/purchases`: exactly once for each idempotency key.
+/// `POST /v1/purchases`: exactly once for each idempotency key, and never twice for what the viewer has. 201 if
+/// this request made the right, 200 if it stood already.
 pub(super) async fn purchase(
     State(platform): State<Arc<Platform>>,
     headers: HeaderMap,
     Json(new): Json<NewPurchase>,
 ) -> Result<Response, Fault> {
     let key = idempotency_key(&headers)?;
-    let title = platform.catalog.get(&new.title).await?;
-    if title.is_none() {
+    if platform.catalog.get(&new.title).await?.is_none() {
         return Err(Fault::new(ProblemCode::NoSuchTitle, format!("title {}", new.title)));
     }
-    let now = platform.clock.now_unix();
-    let rental = new.kind == EntitlementKind::Rental;
-    let entitlement = Entitlement {
-        id: new_id::<EntitlementId>(&platform)?,
+    if let Some(transaction) = &new.transaction {
+        check_transaction(transaction)?;
+    }
+    let wish = Wish {
+        key,
+        actor: OPERATOR.to_owned(),
+        price: prices::of(&platform, &new.title, new.kind).await?,
         viewer: new.viewer,
         title: new.title,
         kind: new.kind,
-        bought_at: now,
-        start_by: rental.then(|| platform.rentals.start_by(now)),
-        first_played_at: None,
-        finish_by: None,
+        transaction: new.transaction,
     };
-    let purchased = match platform.entitlements.purchase(&key, &entitlement).await {
-        Ok(purchased) => purchased,
-        Err(StateError::Conflict(_)) => {
-            let detail = "the key was used for another viewer, title or kind; a new purchase needs a new key";
-            return Err(Fault::new(ProblemCode::IdempotencyKeyReused, detail));
-        }
-        Err(error) => return Err(error.into()),
-    };
-    if purchased.replayed {
-        platform.metrics.purchase_replays.inc();
+    let bought = platform.purchases.buy(&wish).await?;
+    if bought.new {
+        platform.metrics.purchases.with_label_values(&[wish.kind.as_str()]).inc();
     } else {
-        platform.metrics.purchases.with_label_values(&[new.kind.as_str()]).inc();
-        let Entitlement { id, viewer, title, kind, .. } = &purchased.entitlement;
-        tracing::info!(%id, %viewer, %title, kind = kind.as_str(), "entitlement recorded");
+        platform.metrics.purchase_replays.inc();
     }
-    Ok(json(StatusCode::CREATED, &purchased.entitlement))
+    let status = if bought.new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(json(status, &bought.right))
+}
+
+/// Transactions come from devices; what they look like is the payment service's business, how long they are ours.
+fn check_transaction(transaction: &str) -> Result<(), Fault> {
+    let fine = (1..=1024).contains(&transaction.len()) && transaction.bytes().all(|b| b.is_ascii_graphic());
+    fine.then_some(())
+        .ok_or_else(|| Fault::invalid("transaction must have 1 to 1024 visible ASCII characters"))
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<String, Fault> {
@@ -74,14 +78,33 @@ fn idempotency_key(headers: &HeaderMap) -> Result<String, Fault> {
     fine.then(|| text.to_owned()).ok_or_else(wrong)
 }
 
-/// `GET /v1/viewers/{viewer}/entitlements`.
+/// Where a list of rights begins and how long it is.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Page {
+    after: Option<EntitlementId>,
+    limit: Option<usize>,
+}
+
+/// `GET /v1/viewers/{viewer}/entitlements[?after=<entitlement>&limit=<n>]`, newest first.
 pub(super) async fn entitlements(
     State(platform): State<Arc<Platform>>,
     Path(viewer): Path<String>,
+    page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Response, Fault> {
     let viewer: ViewerId = viewer.parse().map_err(Fault::invalid)?;
-    let mut entitlements = platform.entitlements.of_viewer(viewer.as_str()).await?;
-    entitlements.reverse();
+    let Query(page) = page.map_err(|e| Fault::invalid(e.body_text()))?;
+    let limit = page.limit.unwrap_or(LIST_LIMIT).clamp(1, LIST_LIMIT);
+    let rights = platform.state.rights_of(&viewer).await?;
+    let from = match &page.after {
+        Some(after) => {
+            rights.iter().position(|right| right.id == *after).map(|at| at + 1).ok_or_else(|| {
+                Fault::new(ProblemCode::NoSuchEntitlement, format!("after: {after} is none of {viewer}'s"))
+            })?
+        }
+        None => 0,
+    };
+    let entitlements = rights.into_iter().skip(from).take(limit).collect();
     Ok(json(StatusCode::OK, &EntitlementList { entitlements }))
 }
 
@@ -107,20 +130,23 @@ pub(super) async fn session(
 
 /// Decides, and records a first play before anybody watches.
 async fn allow(platform: &Platform, new: &NewSession, now: u64) -> Result<Allowed, Fault> {
-    let held = platform.entitlements.of_viewer(new.viewer.as_str()).await?;
-    let mut rights: Vec<Right> = held.into_iter().map(Right::from).collect();
+    let mut rights = platform.state.rights_to(&new.viewer, &new.title).await?;
     let first = decided(platform, new, &rights, now)?;
-    let Some(right) =
-        rights.iter_mut().find(|right| first.first_play && right.entitlement.id == first.entitlement)
+    let Some(right) = rights.iter_mut().find(|right| first.first_play && right.id == first.entitlement)
     else {
         return Ok(first);
     };
     // Another session may have been the first by a moment; its times stand, so decide again by what stands.
-    right.entitlement = platform.entitlements.first_play(&right.entitlement, now, first.finish_by).await?;
+    *right = platform.state.first_play(right, now, first.finish_by).await?;
     decided(platform, new, &rights, now)
 }
 
-fn decided(platform: &Platform, new: &NewSession, rights: &[Right], now: u64) -> Result<Allowed, Fault> {
+fn decided(
+    platform: &Platform,
+    new: &NewSession,
+    rights: &[Entitlement],
+    now: u64,
+) -> Result<Allowed, Fault> {
     let sessions = &platform.metrics.sessions;
     match decide(now, &new.title, rights, &platform.rentals) {
         Decision::Allow(allowed) => {

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use control_api::keys::OperatorKey;
 use control_api::{TokenKey, TokenVerifier};
-use control_plane::adapters::redb::RedbState;
+use control_plane::adapters::redb::RedbRecords;
 use control_plane::entropy::SystemEntropy;
 use control_plane::init::init;
 use control_plane::seams::{
     BoxFuture, Catalog, PackageJob, Progress, ThumbnailJob, ToolError, TranscodeJob, Transcoder,
 };
 use control_plane::serve::{Outside, Running, start};
+use control_plane::state::State;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -63,7 +64,7 @@ async fn world(more: &str) -> World {
     let directory = tempfile::tempdir().expect("a directory");
     let config = config(directory.path(), more);
     init(&config, &SystemEntropy::new()).expect("keys and directories");
-    let state = RedbState::open(&config.state.path).expect("a state file");
+    let state = State::new(Arc::new(RedbRecords::open(&config.state.path).expect("a state file")));
     state.put(&records::published("bbb")).await.expect("a title");
     drop(state);
     for film in ["film.mp4", "endless.mp4"] {
@@ -74,6 +75,7 @@ async fn world(more: &str) -> World {
         clock: clock.clone(),
         entropy: Arc::new(SystemEntropy::new()),
         transcoder: Arc::new(Refusing { stuck_at: "endless.mp4" }),
+        payments: None,
     };
     let key = std::fs::read_to_string(&config.keys.operator).expect("a key file");
     let key = OperatorKey::parse(&key).expect("a key").bearer();
@@ -203,7 +205,7 @@ async fn a_purchase_is_made_once() {
     assert_eq!(first.status, 201);
     world.clock.set(NOW + 5);
     let again = api.buy("order-1", &purchase("ann", "rental")).await;
-    assert_eq!((again.status, &again.body), (201, &first.body), "the same answer, byte for byte");
+    assert_eq!((again.status, &again.body), (200, &first.body), "the same right, byte for byte");
     let quoted = api.buy("\"order-1\"", &purchase("ann", "rental")).await;
     assert_eq!(quoted.body, first.body);
     let other = api.buy("order-1", &purchase("ann", "purchase")).await;
@@ -397,6 +399,7 @@ async fn a_start_that_cannot_be_says_why() {
         clock: StandingClock::at(NOW),
         entropy: Arc::new(SystemEntropy::new()),
         transcoder: Arc::new(Refusing { stuck_at: "endless.mp4" }),
+        payments: None,
     };
     let why = async |config: &control_plane::config::Config| match start(config, outside()).await {
         Ok(_) => "it started".to_owned(),

@@ -3,8 +3,11 @@
 
 mod api;
 mod crashes;
+mod dynamo;
 mod films;
 mod process;
+mod purchases;
 mod records;
+mod roku;
 mod stores;
 mod support;
