@@ -114,6 +114,10 @@ identifier!(
     SessionId, 48, |text| check("session", text, SessionId::MAX_LEN, plain)
 );
 identifier!(
+    /// One of a viewer's screens, as its player names itself.
+    DeviceId, 64, |text| check("device", text, DeviceId::MAX_LEN, dotted)
+);
+identifier!(
     /// One right to watch: a purchase or a rental.
     EntitlementId, 48, |text| check("entitlement", text, EntitlementId::MAX_LEN, plain)
 );

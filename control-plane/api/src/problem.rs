@@ -77,6 +77,10 @@ codes! {
     OrderOutOfStep = "order-out-of-step", 409, "The order does not stand so that this can be done";
     /// The title has no price of this kind.
     NotForSale = "not-for-sale", 409, "The title has no price of this kind";
+    /// As many of the viewer's screens play as may; `take_over` ends the one that began first.
+    TooManyStreams = "too-many-streams", 409, "As many screens play as may";
+    /// The session ended or another screen took its place.
+    StreamEnded = "stream-ended", 409, "The session has lost its place";
     /// The first request with this key is still running.
     IdempotencyKeyInUse = "idempotency-key-in-use", 409, "A request with this Idempotency-Key is still running";
     /// The body is larger than the API reads.

@@ -6,7 +6,7 @@
 use media::{PackageId, RenditionId, RenditionKind, Tag, TitleId};
 use serde::{Deserialize, Serialize};
 
-use crate::name::{Currency, EntitlementId, Language, SessionId, ViewerId};
+use crate::name::{Currency, DeviceId, EntitlementId, Language, SessionId, ViewerId};
 
 /// The header that makes a purchase safe to send twice.
 pub const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
@@ -287,6 +287,13 @@ pub struct NewSession {
     pub viewer: ViewerId,
     /// What.
     pub title: TitleId,
+    /// On which screen. The same screen again takes no further place; without a name every session is a screen of
+    /// its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceId>,
+    /// If all places are taken: end the session that began first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub take_over: bool,
 }
 
 /// The answer to [`NewSession`], with 201: where to play.
@@ -302,4 +309,48 @@ pub struct PlaybackSession {
     pub title: TitleId,
     /// Which ingest of it.
     pub package: PackageId,
+    /// Where the viewer stopped the last time, in milliseconds; 0 for the beginning.
+    #[serde(default)]
+    pub resume_at_ms: u64,
+    /// How often the player is to say where it is, in seconds.
+    #[serde(default)]
+    pub beacon_every_s: u64,
+}
+
+/// `POST /v1/sessions/{session}/beacons`: the player says where it is. Answered with a [`BeaconAnswer`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Beacon {
+    /// Who watches.
+    pub viewer: ViewerId,
+    /// How far, in milliseconds from the beginning.
+    pub position_ms: u64,
+    /// Whether this is the last one: the screen's place is free.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
+}
+
+/// What a [`Beacon`] is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BeaconAnswer {
+    /// Until when the screen keeps its place without a further beacon.
+    pub lease_until: u64,
+}
+
+/// Where a viewer stopped watching a title.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bookmark {
+    /// The film.
+    pub title: TitleId,
+    /// How far, in milliseconds from the beginning.
+    pub position_ms: u64,
+    /// When that was, in Unix seconds.
+    pub at: u64,
+}
+
+/// `GET /v1/viewers/{viewer}/bookmarks[?after=<title>&limit=<n>]`, by title.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BookmarkList {
+    /// The bookmarks.
+    pub bookmarks: Vec<Bookmark>,
 }

@@ -75,7 +75,8 @@ fn requests() {
         transaction: None,
     };
     check(&purchase, include_str!("golden/new-purchase.json"));
-    let session = NewSession { viewer: purchase.viewer, title: purchase.title };
+    let session =
+        NewSession { viewer: purchase.viewer, title: purchase.title, device: None, take_over: false };
     check(&session, include_str!("golden/new-session.json"));
 }
 
@@ -93,6 +94,8 @@ fn answers() {
         expires_at: 1_780_010_000,
         title: "big-buck-bunny".parse().expect("valid"),
         package: "00c0ffee00c0ffee".parse().expect("valid"),
+        resume_at_ms: 61_000,
+        beacon_every_s: 30,
     };
     check(&session, include_str!("golden/playback-session.json"));
     let problem = Problem::new(ProblemCode::NoEntitlement, "viewer.1 has no right to big-buck-bunny");

@@ -61,7 +61,7 @@ pub(crate) async fn perform(arguments: Arguments, out: &mut impl Write) -> Resul
             printer.print(&list, || render::entitlements(&list.entitlements))
         }
         Command::Session { title, viewer } => {
-            let wish = NewSession { viewer, title };
+            let wish = NewSession { viewer, title, device: None, take_over: false };
             let session: PlaybackSession = connect(connection)?.post("/v1/sessions", &wish, None).await?;
             printer.print(&session, || render::session(&session))
         }

@@ -305,6 +305,12 @@ section! {
         issuer: String = "weir".to_owned(),
         /// How long a viewer may pause beyond twice the film's length before the token ends.
         pause_allowance: Span = Span::seconds(2 * 3600),
+        /// How many of a viewer's screens may play at the same time.
+        streams: u32 = 3,
+        /// How long a screen keeps its place without a beacon; players are told to send three meanwhile.
+        lease: Span = Span::seconds(90),
+        /// How far the clocks of the control planes may be apart.
+        clock_tolerance: Span = Span::seconds(5),
     }
 }
 
@@ -410,6 +416,9 @@ impl Config {
         );
         let issuer = 1..=control_api::Claims::MAX_ISSUER_LEN;
         check(issuer.contains(&self.playback.issuer.len()), "playback.issuer", "must have 1 to 32 bytes");
+        check(self.playback.streams >= 1, "playback.streams", "must be at least 1");
+        let lease = self.playback.lease.get();
+        check(lease >= Duration::from_secs(3), "playback.lease", "must be at least 3s");
         check(self.api.max_connections >= 1, "api.max_connections", "must be at least 1");
         check(self.api.body_limit.bytes() >= 1024, "api.body_limit", "must be at least 1KiB");
         check(self.ingest.parallel >= 1, "ingest.parallel", "must be at least 1");

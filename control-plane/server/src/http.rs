@@ -3,6 +3,7 @@
 //! Everything under `/v1` needs the operator key, also what does not exist there. Failures are RFC 9457 problem
 //! documents. Every answer carries an `X-Request-Id`, the log line of the request has the same one.
 
+mod beacons;
 mod guard;
 pub mod listener;
 mod ops;
@@ -25,6 +26,7 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use bytes::Bytes;
+use control::lease::LeaseRules;
 use control::rights::RentalRules;
 use control::session::{GatewayUrl, SessionRules};
 use control_api::problem::{PROBLEM_TYPE, Problem, ProblemCode};
@@ -63,6 +65,8 @@ pub struct Platform {
     pub operator: OperatorKey,
     /// What a rental is.
     pub rentals: RentalRules,
+    /// How many screens may play.
+    pub leases: LeaseRules,
     /// How long a session may take.
     pub sessions: SessionRules,
     /// Where viewers reach the gateway.
@@ -103,7 +107,9 @@ pub fn router(platform: Arc<Platform>) -> Router {
         .route("/v1/viewers/{viewer}/entitlements/{entitlement}/refund", post(orders::refund))
         .route("/v1/viewers/{viewer}/entitlements/{entitlement}/events", post(orders::tell))
         .route("/v1/viewers/{viewer}/audit", get(orders::audit))
+        .route("/v1/viewers/{viewer}/bookmarks", get(beacons::bookmarks))
         .route("/v1/sessions", post(rights::session))
+        .route("/v1/sessions/{session}/beacons", post(beacons::beacon))
         .route("/watch", get(watch::page))
         .route("/watch/hls.js", get(watch::player))
         .route("/healthz", get(ops::healthz))

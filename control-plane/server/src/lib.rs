@@ -5,7 +5,7 @@
 //!   decided by [`control::ingest`]; this crate carries the effects out and journals what happened, so that a
 //!   killed process resumes where it stood and publishes once;
 //! - **rights** ([`purchases`], [`http`]): purchases and rentals, exactly once under races, retries and crashes;
-//! - **sessions** ([`http`]): a right becomes a playback URL with a signed token in its path.
+//! - **sessions** ([`sessions`], [`http`]): a right becomes a playback URL with a signed token in its path.
 //!
 //! It serves no media byte and no gateway ever waits for it: tokens verify offline, packages are read from the
 //! object store. What can go wrong: a tool or a store fails (the ingest retries a bounded number of times and
@@ -25,5 +25,6 @@ pub mod purchases;
 pub mod records;
 pub mod seams;
 pub mod serve;
+pub mod sessions;
 pub mod state;
 pub mod telemetry;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use control::ingest::RetryPolicy;
+use control::lease::LeaseRules;
 use control::rights::RentalRules;
 use control::session::{GatewayUrlError, SessionRules};
 use prometheus::Registry;
@@ -203,6 +204,11 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartEr
         signer: secrets.token,
         operator: secrets.operator,
         rentals,
+        leases: LeaseRules {
+            streams: config.playback.streams as usize,
+            lasts: config.playback.lease.get(),
+            tolerance: config.playback.clock_tolerance.get(),
+        },
         sessions: SessionRules { pause_allowance: config.playback.pause_allowance.get() },
         gateway: config.playback.base_url.parse()?,
         issuer: config.playback.issuer.clone(),

@@ -64,7 +64,9 @@ fn request_id(platform: &Platform, request: &Request) -> String {
 
 /// The closed list of label values.
 fn route(matched: Option<&str>) -> &'static str {
-    const ROUTES: [&str; 14] = [
+    const ROUTES: [&str; 16] = [
+        "/v1/viewers/{viewer}/bookmarks",
+        "/v1/sessions/{session}/beacons",
         "/v1/titles",
         "/v1/titles/{title}",
         "/v1/titles/{title}/prices/{kind}",

@@ -7,18 +7,18 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use control::rights::{Allowed, Decision, decide};
+use control::lease::{Lease, Taken};
+use control::rights::{Allowed, Decision};
 use control::session::{expires_at, playback_url};
 use control_api::problem::ProblemCode;
-use control_api::rest::{
-    Entitlement, EntitlementList, IDEMPOTENCY_KEY, NewPurchase, NewSession, PlaybackSession,
-};
+use control_api::rest::{EntitlementList, IDEMPOTENCY_KEY, NewPurchase, NewSession, PlaybackSession};
 use control_api::{Claims, EntitlementId, SessionId, ViewerId};
 use serde::Deserialize;
 
 use super::{Fault, Json, OPERATOR, Platform, json, prices};
 use crate::purchases::Wish;
 use crate::seams::{Published, random_id};
+use crate::sessions::{allowed, resume_at, take};
 
 /// How many rights one list shows at most.
 const LIST_LIMIT: usize = 1000;
@@ -122,37 +122,21 @@ pub(super) async fn session(
     let published = entry.published.as_ref().ok_or_else(unpublished)?;
     let now = platform.clock.now_unix();
     let allowed = allow(&platform, &new, now).await?;
-    let session = open(&platform, &new, published, &allowed, now)?;
+    let name = new_id::<SessionId>(&platform)?;
+    take_place(&platform, &new, &name, now).await?;
+    let resume_at_ms = resume_at(&platform.state, &new.viewer, &new.title).await?;
+    let session = PlaybackSession { resume_at_ms, ..open(&platform, &new, name, published, &allowed, now)? };
     tracing::info!(session = %session.session, viewer = %new.viewer, title = %new.title,
         entitlement = %allowed.entitlement, "session opened");
     Ok(json(StatusCode::CREATED, &session))
 }
 
-/// Decides, and records a first play before anybody watches.
+/// Decides by the viewer's rights, and counts what was decided.
 async fn allow(platform: &Platform, new: &NewSession, now: u64) -> Result<Allowed, Fault> {
-    let mut rights = platform.state.rights_to(&new.viewer, &new.title).await?;
-    let first = decided(platform, new, &rights, now)?;
-    let Some(right) = rights.iter_mut().find(|right| first.first_play && right.id == first.entitlement)
-    else {
-        return Ok(first);
-    };
-    // Another session may have been the first by a moment; its times stand, so decide again by what stands.
-    *right = platform.state.first_play(right, now, first.finish_by).await?;
-    decided(platform, new, &rights, now)
-}
-
-fn decided(
-    platform: &Platform,
-    new: &NewSession,
-    rights: &[Entitlement],
-    now: u64,
-) -> Result<Allowed, Fault> {
     let sessions = &platform.metrics.sessions;
-    match decide(now, &new.title, rights, &platform.rentals) {
+    match allowed(&platform.state, &platform.rentals, &new.viewer, &new.title, now).await? {
         Decision::Allow(allowed) => {
-            if !allowed.first_play {
-                sessions.with_label_values(&["allowed"]).inc();
-            }
+            sessions.with_label_values(&["allowed"]).inc();
             Ok(allowed)
         }
         Decision::Deny(reason) => {
@@ -163,9 +147,41 @@ fn decided(
     }
 }
 
+/// Takes a place for the screen.
+async fn take_place(
+    platform: &Platform,
+    new: &NewSession,
+    session: &SessionId,
+    now: u64,
+) -> Result<(), Fault> {
+    let device = new.device.as_ref().map_or(session.as_str(), |device| device.as_str());
+    let wish = Lease {
+        session: session.clone(),
+        device: device.to_owned(),
+        title: new.title.clone(),
+        since: now,
+        until: now,
+    };
+    let taken = take(&platform.state, &platform.leases, &new.viewer, wish, new.take_over, now).await?;
+    match taken {
+        Taken::Granted(_, ended) => {
+            for ended in ended {
+                tracing::info!(viewer = %new.viewer, %session, %ended, "a screen lost its place");
+            }
+            Ok(())
+        }
+        Taken::Full(leases) => {
+            platform.metrics.sessions.with_label_values(&[ProblemCode::TooManyStreams.as_str()]).inc();
+            let titles: Vec<_> = leases.iter().map(|lease| lease.title.as_str()).collect();
+            Err(Fault::new(ProblemCode::TooManyStreams, format!("now playing: {}", titles.join(", "))))
+        }
+    }
+}
+
 fn open(
     platform: &Platform,
     new: &NewSession,
+    session: SessionId,
     published: &Published,
     allowed: &Allowed,
     now: u64,
@@ -173,7 +189,7 @@ fn open(
     let runtime = Duration::from_millis(published.duration_ms);
     let claims = Claims {
         issuer: platform.issuer.clone(),
-        session: new_id::<SessionId>(platform)?,
+        session,
         title: new.title.clone(),
         issued: now,
         expires: expires_at(now, allowed.expires_at, runtime, &platform.sessions),
@@ -185,6 +201,8 @@ fn open(
         expires_at: claims.expires,
         title: claims.title,
         package: published.package,
+        resume_at_ms: 0,
+        beacon_every_s: platform.leases.lasts.as_secs() / 3,
     })
 }
 

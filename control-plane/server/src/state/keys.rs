@@ -12,6 +12,8 @@ use crate::records::Key;
 pub const OPEN_SHARDS: u8 = 8;
 /// The partition of the catalogue.
 pub const TITLES: &str = "titles";
+/// What the places of a viewer's bookmarks begin with.
+pub const BOOKMARKS: &str = "bookmark/";
 /// What the places of a viewer's orders begin with.
 pub const ORDERS: &str = "order/";
 /// What the places of a viewer's rights begin with.
@@ -63,6 +65,18 @@ pub fn right(owner: &ViewerId, title: &TitleId, right: &EntitlementId) -> Key {
 #[must_use]
 pub fn item(owner: &ViewerId, title: &TitleId) -> Key {
     Key::new(viewer(owner), format!("item/{title}"))
+}
+
+/// All leases of a viewer's screens.
+#[must_use]
+pub fn leases(owner: &ViewerId) -> Key {
+    Key::new(viewer(owner), "leases")
+}
+
+/// Where a viewer stopped watching a title.
+#[must_use]
+pub fn bookmark(owner: &ViewerId, title: &TitleId) -> Key {
+    Key::new(viewer(owner), format!("{BOOKMARKS}{title}"))
 }
 
 /// What an idempotency key of purchases was used for.

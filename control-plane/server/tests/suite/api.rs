@@ -120,6 +120,13 @@ async fn who_may() {
         ("GET", "/v1/viewers/ann/entitlements", 401, 401, 200),
         ("GET", "/v1/viewers/a%2fb/entitlements", 401, 401, 400),
         ("POST", "/v1/sessions", 401, 401, 415),
+        ("POST", "/v1/sessions/s1/beacons", 401, 401, 415),
+        ("GET", "/v1/viewers/ann/bookmarks", 401, 401, 200),
+        ("GET", "/v1/viewers/ann/audit", 401, 401, 200),
+        ("POST", "/v1/viewers/ann/entitlements/e1/refund", 401, 401, 415),
+        ("POST", "/v1/viewers/ann/entitlements/e1/events", 401, 401, 415),
+        ("PUT", "/v1/titles/bbb/prices/rental", 401, 401, 415),
+        ("GET", "/v1/titles/bbb/prices/rental", 401, 401, 409),
         ("GET", "/v1", 401, 401, 404),
         ("GET", "/v1/", 401, 401, 404),
         ("GET", "/v1/no/such/path", 401, 401, 404),
@@ -271,7 +278,7 @@ fn check_session(world: &World, session: &Value, now: u64) {
 /// Of many first sessions at once all agree on when the rental ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_first_play_happens_once() {
-    let world = world("").await;
+    let world = world("[playback]\nstreams = 20").await;
     world.api.buy("k1", &purchase("ann", "rental")).await;
     let players = (0..20).map(|n| {
         let (api, clock) = (world.api.clone(), Arc::clone(&world.clock));
@@ -287,6 +294,38 @@ async fn a_first_play_happens_once() {
     let held = &held["entitlements"][0];
     let first = held["first_played_at"].as_u64().expect("played");
     assert_eq!(held["finish_by"], first + 2 * DAY);
+    world.running.stop().await;
+}
+
+/// Screens have places, players say where they are, and the next session begins there.
+#[tokio::test]
+async fn screens_and_beacons() {
+    let world = world("[playback]\nstreams = 1").await;
+    let api = &world.api;
+    api.buy("k1", &purchase("ann", "rental")).await;
+    let on = |device: &str, take_over: bool| json!({ "viewer": "ann", "title": "bbb", "device": device, "take_over": take_over });
+    let first = api.post("/v1/sessions", &on("tv", false)).await.json();
+    assert_eq!((&first["resume_at_ms"], &first["beacon_every_s"]), (&json!(0), &json!(30)));
+    let full = api.post("/v1/sessions", &on("pad", false)).await;
+    assert_eq!((full.status, full.code()), (409, "too-many-streams".to_owned()));
+    assert!(full.json()["detail"].as_str().is_some_and(|text| text.contains("bbb")), "{full:?}");
+    let beacon = async |session: &Value, body: Value| {
+        let path = format!("/v1/sessions/{}/beacons", session["session"].as_str().expect("a session"));
+        api.post(&path, &body).await
+    };
+    let heard = beacon(&first, json!({ "viewer": "ann", "position_ms": 61_000 })).await;
+    assert_eq!((heard.status, heard.json()), (200, json!({ "lease_until": NOW + 90 })));
+    let stranger = beacon(&first, json!({ "viewer": "bob", "position_ms": 1 })).await;
+    assert_eq!((stranger.status, stranger.code()), (409, "stream-ended".to_owned()));
+    let second = api.post("/v1/sessions", &on("pad", true)).await.json();
+    assert_eq!(second["resume_at_ms"], 61_000);
+    let lost = beacon(&first, json!({ "viewer": "ann", "position_ms": 62_000 })).await;
+    assert_eq!(lost.code(), "stream-ended");
+    let ended = beacon(&second, json!({ "viewer": "ann", "position_ms": 70_000, "ended": true })).await;
+    assert_eq!(ended.status, 200);
+    assert_eq!(api.post("/v1/sessions", &on("tv", false)).await.status, 201, "its place is free");
+    let marks = api.get("/v1/viewers/ann/bookmarks").await.json();
+    assert_eq!(marks, json!({ "bookmarks": [{ "title": "bbb", "position_ms": 70_000, "at": NOW }] }));
     world.running.stop().await;
 }
 

@@ -8,6 +8,7 @@ mod films;
 mod process;
 mod purchases;
 mod records;
+mod rentals;
 mod roku;
 mod stores;
 mod support;

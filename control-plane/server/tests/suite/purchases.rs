@@ -26,7 +26,7 @@ const NOW: u64 = 1_800_000_000;
 /// A payment service with a ledger. It keeps its promise, the same order is charged once; it does not always say
 /// so: of its answers some are lost after the charge, some before, some come late.
 #[derive(Default)]
-struct Till {
+pub(crate) struct Till {
     ledger: Mutex<BTreeMap<String, Order>>,
     refunds: Mutex<BTreeSet<String>>,
     asked: AtomicU64,
@@ -45,6 +45,12 @@ impl Till {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         mood
+    }
+
+    /// From now on it is away, or refuses.
+    pub(crate) fn set(&self, away: bool, declines: bool) {
+        *self.away.lock().expect("no panic") = away;
+        *self.declines.lock().expect("no panic") = declines;
     }
 
     fn charges(&self) -> Vec<Order> {
@@ -85,7 +91,7 @@ impl Payments for Till {
     }
 }
 
-fn shop(records: Arc<dyn Records>, till: &Arc<Till>, clock: &Arc<StandingClock>) -> Purchases {
+pub(crate) fn shop(records: Arc<dyn Records>, till: &Arc<Till>, clock: &Arc<StandingClock>) -> Purchases {
     Purchases {
         state: State::new(records),
         payments: till.clone(),
@@ -96,7 +102,7 @@ fn shop(records: Arc<dyn Records>, till: &Arc<Till>, clock: &Arc<StandingClock>)
     }
 }
 
-fn wish(key: &str, viewer: &str, kind: EntitlementKind) -> Wish {
+pub(crate) fn wish(key: &str, viewer: &str, kind: EntitlementKind) -> Wish {
     Wish {
         key: key.to_owned(),
         actor: "test".to_owned(),
