@@ -16,6 +16,6 @@ pub mod problem;
 pub mod rest;
 pub mod token;
 
-pub use name::{Currency, DeviceId, EntitlementId, KeyId, Language, SessionId, ViewerId};
+pub use name::{Currency, DeviceId, EntitlementId, KeyId, KeyName, Language, SessionId, ViewerId};
 pub use problem::{Problem, ProblemCode};
 pub use token::{Claims, TokenError, TokenKey, TokenSigner, TokenVerifier};

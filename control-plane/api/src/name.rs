@@ -118,6 +118,10 @@ identifier!(
     DeviceId, 64, |text| check("device", text, DeviceId::MAX_LEN, dotted)
 );
 identifier!(
+    /// What a key of the API is called: `backend-eu`, `jane.doe`.
+    KeyName, 48, |text| check("key name", text, KeyName::MAX_LEN, dotted)
+);
+identifier!(
     /// One right to watch: a purchase or a rental.
     EntitlementId, 48, |text| check("entitlement", text, EntitlementId::MAX_LEN, plain)
 );

@@ -43,8 +43,12 @@ codes! {
     InvalidRequest = "invalid-request", 400, "The request cannot be read";
     /// A request that must be safe to repeat came without an `Idempotency-Key`.
     IdempotencyKeyMissing = "idempotency-key-missing", 400, "An Idempotency-Key header is required";
-    /// No operator key, or a wrong one.
-    Unauthorized = "unauthorized", 401, "The operator key is missing or wrong";
+    /// No key, a wrong one, or one whose time is over.
+    Unauthorized = "unauthorized", 401, "The key is missing, wrong or expired";
+    /// The key is good and for something else.
+    Forbidden = "forbidden", 403, "The key may not do this";
+    /// No key of this id.
+    NoSuchKey = "no-such-key", 404, "There is no such key";
     /// The payment service will not charge; the detail says why.
     PaymentDeclined = "payment-declined", 402, "The payment was declined";
     /// The viewer never bought or rented the title.

@@ -6,7 +6,7 @@
 use media::{PackageId, RenditionId, RenditionKind, Tag, TitleId};
 use serde::{Deserialize, Serialize};
 
-use crate::name::{Currency, DeviceId, EntitlementId, Language, SessionId, ViewerId};
+use crate::name::{Currency, DeviceId, EntitlementId, KeyName, Language, SessionId, ViewerId};
 
 /// The header that makes a purchase safe to send twice.
 pub const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
@@ -226,6 +226,81 @@ pub struct PriceView {
     pub kind: EntitlementKind,
     /// How much.
     pub price: Price,
+}
+
+/// What a key of the API is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Everything, keys included. The operator's key file has it.
+    Admin,
+    /// Takes films in and sets prices.
+    Publisher,
+    /// Sells, opens sessions and hears players: the platform's backend.
+    Storefront,
+    /// Looks at what viewers bought, and pays back.
+    Support,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 4] = [Self::Admin, Self::Publisher, Self::Storefront, Self::Support];
+
+    /// The word used in JSON and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Publisher => "publisher",
+            Self::Storefront => "storefront",
+            Self::Support => "support",
+        }
+    }
+}
+
+/// `POST /v1/keys`: a new key of the API. Answered with 201 and a [`MadeKey`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewKey {
+    /// What the trail calls whoever uses it.
+    pub name: KeyName,
+    /// What it is for.
+    pub role: Role,
+    /// From when on it opens nothing, in Unix seconds; never, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<u64>,
+}
+
+/// A new key and its secret, which is shown this once and kept nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeKey {
+    /// What is kept.
+    #[serde(flatten)]
+    pub key: KeyView,
+    /// What follows `Bearer ` in the header. This is the secret.
+    pub secret: String,
+}
+
+/// A key as it is listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyView {
+    /// Its name for [`NewKey`]'s opposite, `DELETE /v1/keys/{id}`: the digest of its secret.
+    pub id: String,
+    /// What the trail calls whoever uses it.
+    pub name: KeyName,
+    /// What it is for.
+    pub role: Role,
+    /// When it was made, in Unix seconds.
+    pub created_at: u64,
+    /// From when on it opens nothing.
+    pub expires_at: Option<u64>,
+}
+
+/// `GET /v1/keys[?after=<id>&limit=<n>]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyList {
+    /// The keys, by id.
+    pub keys: Vec<KeyView>,
 }
 
 /// Why a right ended before its time.

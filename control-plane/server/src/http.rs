@@ -1,15 +1,17 @@
 //! The HTTP API: routes, who may use them, and how failures are told.
 //!
-//! Everything under `/v1` needs the operator key, also what does not exist there. Failures are RFC 9457 problem
+//! Everything under `/v1` needs a key, also what does not exist there; [`routes`] says which role may do what. Failures are RFC 9457 problem
 //! documents. Every answer carries an `X-Request-Id`, the log line of the request has the same one.
 
 mod beacons;
 mod guard;
+mod keyring;
 pub mod listener;
 mod ops;
 mod orders;
 mod prices;
 mod rights;
+pub mod routes;
 mod titles;
 mod watch;
 
@@ -24,7 +26,6 @@ use axum::extract::{DefaultBodyLimit, FromRequest, Request};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
 use bytes::Bytes;
 use control::lease::LeaseRules;
 use control::rights::RentalRules;
@@ -39,9 +40,6 @@ use crate::purchases::{PurchaseError, Purchases};
 use crate::seams::{Catalog, Entropy, ObjectError, ObjectStore, StateError, WallClock};
 use crate::state::State;
 use crate::telemetry::Metrics;
-
-/// What the audit trail calls whoever holds the operator key.
-const OPERATOR: &str = "operator";
 
 /// What the handlers work with.
 pub struct Platform {
@@ -95,26 +93,13 @@ pub fn read_player(path: Option<&Path>) -> std::io::Result<Option<Bytes>> {
     path.map(|path| std::fs::read(path).map(Bytes::from)).transpose()
 }
 
-/// The whole API.
+/// The whole API. Its routes stand in [`routes`], and nowhere else.
 pub fn router(platform: Arc<Platform>) -> Router {
     let limit = DefaultBodyLimit::max(platform.body_limit);
-    Router::new()
-        .route("/v1/titles", post(titles::create).get(titles::list))
-        .route("/v1/titles/{title}", get(titles::show))
-        .route("/v1/purchases", post(rights::purchase))
-        .route("/v1/titles/{title}/prices/{kind}", put(prices::set).get(prices::show))
-        .route("/v1/viewers/{viewer}/entitlements", get(rights::entitlements))
-        .route("/v1/viewers/{viewer}/entitlements/{entitlement}/refund", post(orders::refund))
-        .route("/v1/viewers/{viewer}/entitlements/{entitlement}/events", post(orders::tell))
-        .route("/v1/viewers/{viewer}/audit", get(orders::audit))
-        .route("/v1/viewers/{viewer}/bookmarks", get(beacons::bookmarks))
-        .route("/v1/sessions", post(rights::session))
-        .route("/v1/sessions/{session}/beacons", post(beacons::beacon))
-        .route("/watch", get(watch::page))
-        .route("/watch/hls.js", get(watch::player))
-        .route("/healthz", get(ops::healthz))
-        .route("/readyz", get(ops::readyz))
-        .route("/metrics", get(ops::metrics))
+    let routes = routes::table()
+        .into_iter()
+        .fold(Router::new(), |router, route| router.route(route.path, route.handler));
+    routes
         .fallback(|| async { Fault::new(ProblemCode::NotFound, "no such path") })
         .method_not_allowed_fallback(|| async {
             Fault::new(ProblemCode::MethodNotAllowed, "the path exists, this method does not")

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use control::purchase::Event;
@@ -11,7 +11,8 @@ use control_api::rest::NewRefund;
 use control_api::{EntitlementId, ViewerId};
 use serde::{Deserialize, Serialize};
 
-use super::{Fault, Json, OPERATOR, Platform, json};
+use super::guard::Caller;
+use super::{Fault, Json, Platform, json};
 use crate::state::AuditEntry;
 
 /// How many lines of a trail are shown at most.
@@ -32,12 +33,13 @@ type NamedPath = Result<Path<Named>, PathRejection>;
 /// for twice, it is done once.
 pub(super) async fn refund(
     State(platform): State<Arc<Platform>>,
+    Extension(caller): Extension<Caller>,
     named: NamedPath,
     Json(wish): Json<NewRefund>,
 ) -> Result<Response, Fault> {
     let Path(Named { viewer, entitlement }) = named.map_err(|e| Fault::invalid(e.body_text()))?;
     check_reason(&wish.reason)?;
-    let order = platform.purchases.refund(&viewer, &entitlement, &wish.reason, OPERATOR).await?;
+    let order = platform.purchases.refund(&viewer, &entitlement, &wish.reason, &caller.name).await?;
     Ok(json(StatusCode::OK, &order.value))
 }
 
@@ -54,6 +56,7 @@ pub(super) enum Told {
 /// `POST /v1/viewers/{viewer}/entitlements/{entitlement}/events`: what happened outside.
 pub(super) async fn tell(
     State(platform): State<Arc<Platform>>,
+    Extension(caller): Extension<Caller>,
     named: NamedPath,
     Json(told): Json<Told>,
 ) -> Result<Response, Fault> {
@@ -64,7 +67,7 @@ pub(super) async fn tell(
         Told::Revoked { reason } => Event::Revoked { reason: checked(reason)? },
         Told::Reinstated { reason } => Event::Reinstated { reason: checked(reason)? },
     };
-    let order = platform.purchases.tell(&viewer, &entitlement, &event, OPERATOR).await?;
+    let order = platform.purchases.tell(&viewer, &entitlement, &event, &caller.name).await?;
     Ok(json(StatusCode::OK, &order.value))
 }
 

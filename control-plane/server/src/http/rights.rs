@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use control::lease::{Lease, Taken};
@@ -15,7 +15,8 @@ use control_api::rest::{EntitlementList, IDEMPOTENCY_KEY, NewPurchase, NewSessio
 use control_api::{Claims, EntitlementId, SessionId, ViewerId};
 use serde::Deserialize;
 
-use super::{Fault, Json, OPERATOR, Platform, json, prices};
+use super::guard::Caller;
+use super::{Fault, Json, Platform, json, prices};
 use crate::purchases::Wish;
 use crate::seams::{Published, random_id};
 use crate::sessions::{allowed, resume_at, take};
@@ -29,6 +30,7 @@ const KEY_LEN: usize = 128;
 /// this request made the right, 200 if it stood already.
 pub(super) async fn purchase(
     State(platform): State<Arc<Platform>>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     Json(new): Json<NewPurchase>,
 ) -> Result<Response, Fault> {
@@ -41,7 +43,7 @@ pub(super) async fn purchase(
     }
     let wish = Wish {
         key,
-        actor: OPERATOR.to_owned(),
+        actor: caller.name,
         price: prices::of(&platform, &new.title, new.kind).await?,
         viewer: new.viewer,
         title: new.title,

@@ -105,6 +105,27 @@ pub fn open(order: &EntitlementId) -> Key {
     Key::new(open_shard(sum % OPEN_SHARDS), order.as_str())
 }
 
+/// The partition of the API's keys.
+pub const API_KEYS: &str = "api-keys";
+
+/// A key of the API, by the digest of its secret.
+#[must_use]
+pub fn api_key(digest: &str) -> Key {
+    Key::new(API_KEYS, digest)
+}
+
+/// The partition of what was done with the API on one day.
+#[must_use]
+pub fn deeds(day: u64) -> String {
+    format!("deeds/{day}")
+}
+
+/// One thing that was done: by time, then by request.
+#[must_use]
+pub fn deed(at: u64, request: &str) -> Key {
+    Key::new(deeds(at / 86_400), format!("{at:012}/{request}"))
+}
+
 /// The partition of a viewer's audit trail.
 #[must_use]
 pub fn trail(viewer: &ViewerId) -> String {

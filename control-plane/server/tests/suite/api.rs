@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use crate::records;
 use crate::support::{Api, StandingClock, config, until};
 
-const NOW: u64 = 1_800_000_000;
+pub(crate) const NOW: u64 = 1_800_000_000;
 const DAY: u64 = 86_400;
 
 /// Tools that refuse every film, or never come to an end: these tests are about the API.
@@ -52,15 +52,15 @@ impl Transcoder for Refusing {
     }
 }
 
-struct World {
+pub(crate) struct World {
     directory: tempfile::TempDir,
-    clock: Arc<StandingClock>,
-    running: Running,
-    api: Api,
+    pub(crate) clock: Arc<StandingClock>,
+    pub(crate) running: Running,
+    pub(crate) api: Api,
 }
 
 /// A control plane with one published title, `bbb`.
-async fn world(more: &str) -> World {
+pub(crate) async fn world(more: &str) -> World {
     let directory = tempfile::tempdir().expect("a directory");
     let config = config(directory.path(), more);
     init(&config, &SystemEntropy::new()).expect("keys and directories");

@@ -3,6 +3,7 @@
 
 mod api;
 mod crashes;
+mod doors;
 mod dynamo;
 mod films;
 mod process;
