@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::stores;
-use crate::support::{skip, toolbox, until};
+use crate::support::{skip_until, toolbox, until};
 
 /// A server, ended when dropped.
 pub(crate) struct Dynamo {
@@ -60,7 +60,7 @@ pub(crate) async fn ministack() -> Option<Dynamo> {
 pub(crate) async fn dynamodb_local() -> Option<Dynamo> {
     let home = toolbox().join("dynamodb-local");
     if !home.join("DynamoDBLocal.jar").is_file() {
-        skip("AWS's DynamoDB Local is not in target/tools/dynamodb-local");
+        skip_until("AWS's DynamoDB Local is not in target/tools", "cargo xtask setup --dynamodb-local");
         return None;
     }
     let port =

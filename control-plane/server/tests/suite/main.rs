@@ -10,6 +10,7 @@ mod process;
 mod purchases;
 mod records;
 mod rentals;
+mod replicas;
 mod roku;
 mod stores;
 mod support;

@@ -39,9 +39,14 @@ pub(crate) fn tools() -> Option<Tools> {
     })
 }
 
-#[expect(clippy::print_stderr, reason = "whoever reads the test log must see that nothing was tested")]
 pub(crate) fn skip(why: &str) {
-    eprintln!("SKIPPED: {why}; `cargo xtask test` fetches what is missing");
+    skip_until(why, "cargo xtask test");
+}
+
+/// The command fetches what is missing.
+#[expect(clippy::print_stderr, reason = "whoever reads the test log must see that nothing was tested")]
+pub(crate) fn skip_until(why: &str, command: &str) {
+    eprintln!("SKIPPED: {why}; `{command}` fetches what is missing");
 }
 
 /// A clock that moves when told to.
