@@ -8,7 +8,7 @@ use axum::extract::{Extension, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use control::lease::{Lease, Taken};
-use control::rights::{Allowed, Decision};
+use control::rights::{Allowed, Decision, decide};
 use control::session::{expires_at, playback_url};
 use control_api::problem::ProblemCode;
 use control_api::rest::{EntitlementList, IDEMPOTENCY_KEY, NewPurchase, NewSession, PlaybackSession};
@@ -123,9 +123,13 @@ pub(super) async fn session(
     };
     let published = entry.published.as_ref().ok_or_else(unpublished)?;
     let now = platform.clock.now_unix();
-    let allowed = allow(&platform, &new, now).await?;
     let name = new_id::<SessionId>(&platform)?;
+    // Without a right there is no place, and without a place no first play: a rental's time does not begin for a
+    // screen that was refused.
+    let rights = platform.state.rights_to(&new.viewer, &new.title).await?;
+    granted(&platform, &new, decide(now, &new.title, &rights, &platform.rentals))?;
     take_place(&platform, &new, &name, now).await?;
+    let allowed = allow(&platform, &new, now).await?;
     let resume_at_ms = resume_at(&platform.state, &new.viewer, &new.title).await?;
     let session = PlaybackSession { resume_at_ms, ..open(&platform, &new, name, published, &allowed, now)? };
     tracing::info!(session = %session.session, viewer = %new.viewer, title = %new.title,
@@ -133,16 +137,20 @@ pub(super) async fn session(
     Ok(json(StatusCode::CREATED, &session))
 }
 
-/// Decides by the viewer's rights, and counts what was decided.
+/// Decides by the viewer's rights, and records a first play.
 async fn allow(platform: &Platform, new: &NewSession, now: u64) -> Result<Allowed, Fault> {
-    let sessions = &platform.metrics.sessions;
-    match allowed(&platform.state, &platform.rentals, &new.viewer, &new.title, now).await? {
-        Decision::Allow(allowed) => {
-            sessions.with_label_values(&["allowed"]).inc();
-            Ok(allowed)
-        }
+    let decision = allowed(&platform.state, &platform.rentals, &new.viewer, &new.title, now).await?;
+    let allowed = granted(platform, new, decision)?;
+    platform.metrics.sessions.with_label_values(&["allowed"]).inc();
+    Ok(allowed)
+}
+
+/// What was decided; a refusal is counted and told.
+fn granted(platform: &Platform, new: &NewSession, decision: Decision) -> Result<Allowed, Fault> {
+    match decision {
+        Decision::Allow(allowed) => Ok(allowed),
         Decision::Deny(reason) => {
-            sessions.with_label_values(&[reason.as_str()]).inc();
+            platform.metrics.sessions.with_label_values(&[reason.as_str()]).inc();
             tracing::info!(viewer = %new.viewer, title = %new.title, reason = reason.as_str(), "session denied");
             Err(Fault::new(reason.code(), format!("viewer {}, title {}", new.viewer, new.title)))
         }

@@ -306,9 +306,14 @@ async fn screens_and_beacons() {
     let on = |device: &str, take_over: bool| json!({ "viewer": "ann", "title": "bbb", "device": device, "take_over": take_over });
     let first = api.post("/v1/sessions", &on("tv", false)).await.json();
     assert_eq!((&first["resume_at_ms"], &first["beacon_every_s"]), (&json!(0), &json!(30)));
+    api.buy("k2", &purchase("ann", "purchase")).await;
     let full = api.post("/v1/sessions", &on("pad", false)).await;
     assert_eq!((full.status, full.code()), (409, "too-many-streams".to_owned()));
     assert!(full.json()["detail"].as_str().is_some_and(|text| text.contains("bbb")), "{full:?}");
+    let held = api.get("/v1/viewers/ann/entitlements").await.json();
+    let bought =
+        held["entitlements"].as_array().into_iter().flatten().find(|held| held["kind"] == "purchase");
+    assert_eq!(bought.expect("bought")["first_played_at"], Value::Null, "who was refused has not played");
     let beacon = async |session: &Value, body: Value| {
         let path = format!("/v1/sessions/{}/beacons", session["session"].as_str().expect("a session"));
         api.post(&path, &body).await
