@@ -20,6 +20,9 @@ pub mod region;
 pub mod rest;
 pub mod token;
 
-pub use name::{EntitlementId, KeyId, Language, NodeId, PartnerId, RegionId, SessionId, ViewerId};
+pub use name::{
+    Currency, DeviceId, EntitlementId, KeyId, KeyName, Language, NodeId, PartnerId, RegionId, SessionId,
+    ViewerId,
+};
 pub use problem::{Problem, ProblemCode};
 pub use token::{Claims, TokenError, TokenKey, TokenSigner, TokenVerifier};

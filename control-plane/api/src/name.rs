@@ -114,6 +114,14 @@ identifier!(
     SessionId, 48, |text| check("session", text, SessionId::MAX_LEN, plain)
 );
 identifier!(
+    /// One of a viewer's screens, as its player names itself.
+    DeviceId, 64, |text| check("device", text, DeviceId::MAX_LEN, dotted)
+);
+identifier!(
+    /// What a key of the API is called: `backend-eu`, `jane.doe`.
+    KeyName, 48, |text| check("key name", text, KeyName::MAX_LEN, dotted)
+);
+identifier!(
     /// One right to watch: a purchase or a rental.
     EntitlementId, 48, |text| check("entitlement", text, EntitlementId::MAX_LEN, plain)
 );
@@ -138,6 +146,20 @@ identifier!(
     /// `pt-br`, `zh-hant`.
     Language, 16, check_language
 );
+identifier!(
+    /// A currency by its three letters, in lower case as payment services write it: `usd`.
+    Currency, 3, check_currency
+);
+
+fn check_currency(text: &str) -> Result<(), IdError> {
+    if text.len() != Currency::MAX_LEN {
+        return Err(IdError::Length { kind: "currency", len: text.len(), max: Currency::MAX_LEN });
+    }
+    match text.chars().find(|c| !c.is_ascii_lowercase()) {
+        Some(found) => Err(IdError::Character { kind: "currency", found }),
+        None => Ok(()),
+    }
+}
 
 fn check_language(text: &str) -> Result<(), IdError> {
     let max = Language::MAX_LEN;
@@ -192,6 +214,14 @@ mod tests {
             "en-abcdefgh-abcdefgh",
         ] {
             assert!(bad.parse::<Language>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn currencies_are_three_letters() {
+        assert_eq!("usd".parse::<Currency>().expect("valid").as_str(), "usd");
+        for bad in ["", "us", "USD", "us1", "usdt", "u d"] {
+            assert!(bad.parse::<Currency>().is_err(), "{bad:?}");
         }
     }
 

@@ -43,8 +43,14 @@ codes! {
     InvalidRequest = "invalid-request", 400, "The request cannot be read";
     /// A request that must be safe to repeat came without an `Idempotency-Key`.
     IdempotencyKeyMissing = "idempotency-key-missing", 400, "An Idempotency-Key header is required";
-    /// No operator key, or a wrong one.
-    Unauthorized = "unauthorized", 401, "The operator key is missing or wrong";
+    /// No key, a wrong one, or one whose time is over.
+    Unauthorized = "unauthorized", 401, "The key is missing, wrong or expired";
+    /// The key is good and for something else.
+    Forbidden = "forbidden", 403, "The key may not do this";
+    /// No key of this id.
+    NoSuchKey = "no-such-key", 404, "There is no such key";
+    /// The payment service will not charge; the detail says why.
+    PaymentDeclined = "payment-declined", 402, "The payment was declined";
     /// The viewer never bought or rented the title.
     NoEntitlement = "no-entitlement", 403, "The viewer has no right to this title";
     /// The rental was not started within its window.
@@ -53,10 +59,14 @@ codes! {
     FinishWindowOver = "finish-window-over", 403, "The rental's viewing window is over";
     /// The purchase or rental was paid back.
     Refunded = "refunded", 403, "The purchase or rental was refunded";
+    /// The viewer's bank took the money back.
+    ChargedBack = "charged-back", 403, "The payment was charged back";
     /// The operator took the right away.
     Revoked = "revoked", 403, "The right was revoked";
     /// No such path.
     NotFound = "not-found", 404, "There is nothing at this path";
+    /// The viewer has no entitlement of this name.
+    NoSuchEntitlement = "no-such-entitlement", 404, "There is no such entitlement";
     /// No title of this name.
     NoSuchTitle = "no-such-title", 404, "There is no such title";
     /// The path exists, the method does not.
@@ -65,6 +75,16 @@ codes! {
     TitleExists = "title-exists", 409, "A title of this name exists already";
     /// The title is known but not yet, or no longer, published.
     TitleNotPublished = "title-not-published", 409, "The title is not published";
+    /// Another order of the viewer for the title is being paid.
+    OrderInProgress = "order-in-progress", 409, "Another order for this title is being paid";
+    /// What was asked cannot be done to an order that stands so.
+    OrderOutOfStep = "order-out-of-step", 409, "The order does not stand so that this can be done";
+    /// The title has no price of this kind.
+    NotForSale = "not-for-sale", 409, "The title has no price of this kind";
+    /// As many of the viewer's screens play as may; `take_over` ends the one that began first.
+    TooManyStreams = "too-many-streams", 409, "As many screens play as may";
+    /// The session ended or another screen took its place.
+    StreamEnded = "stream-ended", 409, "The session has lost its place";
     /// The first request with this key is still running.
     IdempotencyKeyInUse = "idempotency-key-in-use", 409, "A request with this Idempotency-Key is still running";
     /// The body is larger than the API reads.

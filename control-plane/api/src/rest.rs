@@ -6,7 +6,7 @@
 use media::{PackageId, RenditionId, RenditionKind, Tag, TitleId};
 use serde::{Deserialize, Serialize};
 
-use crate::name::{EntitlementId, Language, SessionId, ViewerId};
+use crate::name::{Currency, DeviceId, EntitlementId, KeyName, Language, SessionId, ViewerId};
 
 /// The header that makes a purchase safe to send twice.
 pub const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
@@ -202,6 +202,125 @@ pub struct NewPurchase {
     pub title: TitleId,
     /// For how long.
     pub kind: EntitlementKind,
+    /// The transaction by which the viewer's device has paid, where devices pay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transaction: Option<String>,
+}
+
+/// What something costs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Price {
+    /// In the currency's smallest unit: cents, yen.
+    pub minor: u64,
+    /// The currency.
+    pub currency: Currency,
+}
+
+/// `PUT /v1/titles/{title}/prices/{kind}`, and its answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PriceView {
+    /// Of what.
+    pub title: TitleId,
+    /// For how long.
+    pub kind: EntitlementKind,
+    /// How much.
+    pub price: Price,
+}
+
+/// What a key of the API is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Everything, keys included. The operator's key file has it.
+    Admin,
+    /// Takes films in and sets prices.
+    Publisher,
+    /// Sells, opens sessions and hears players: the platform's backend.
+    Storefront,
+    /// Looks at what viewers bought, and pays back.
+    Support,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 4] = [Self::Admin, Self::Publisher, Self::Storefront, Self::Support];
+
+    /// The word used in JSON and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Publisher => "publisher",
+            Self::Storefront => "storefront",
+            Self::Support => "support",
+        }
+    }
+}
+
+/// `POST /v1/keys`: a new key of the API. Answered with 201 and a [`MadeKey`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewKey {
+    /// What the trail calls whoever uses it.
+    pub name: KeyName,
+    /// What it is for.
+    pub role: Role,
+    /// From when on it opens nothing, in Unix seconds; never, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<u64>,
+}
+
+/// A new key and its secret, which is shown this once and kept nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeKey {
+    /// What is kept.
+    #[serde(flatten)]
+    pub key: KeyView,
+    /// What follows `Bearer ` in the header. This is the secret.
+    pub secret: String,
+}
+
+/// A key as it is listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyView {
+    /// Its name for [`NewKey`]'s opposite, `DELETE /v1/keys/{id}`: the digest of its secret.
+    pub id: String,
+    /// What the trail calls whoever uses it.
+    pub name: KeyName,
+    /// What it is for.
+    pub role: Role,
+    /// When it was made, in Unix seconds.
+    pub created_at: u64,
+    /// From when on it opens nothing.
+    pub expires_at: Option<u64>,
+}
+
+/// `GET /v1/keys[?after=<id>&limit=<n>]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyList {
+    /// The keys, by id.
+    pub keys: Vec<KeyView>,
+}
+
+/// Why a right ended before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Withdrawal {
+    /// It was, or is being, paid back.
+    Refunded,
+    /// The viewer's bank took the money back.
+    ChargedBack,
+    /// The operator took it away.
+    Revoked,
+}
+
+/// `POST /v1/viewers/{viewer}/entitlements/{entitlement}/refund`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewRefund {
+    /// Why, for the audit trail and the payment service: 1 to 200 printable characters.
+    pub reason: String,
 }
 
 /// One right of one viewer to one title.
@@ -223,6 +342,9 @@ pub struct Entitlement {
     pub first_played_at: Option<u64>,
     /// Until when a started rental may be watched.
     pub finish_by: Option<u64>,
+    /// Why it ended before its time, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdrawn: Option<Withdrawal>,
 }
 
 /// `GET /v1/viewers/{viewer}/entitlements`.
@@ -240,6 +362,13 @@ pub struct NewSession {
     pub viewer: ViewerId,
     /// What.
     pub title: TitleId,
+    /// On which screen. The same screen again takes no further place; without a name every session is a screen of
+    /// its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceId>,
+    /// If all places are taken: end the session that began first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub take_over: bool,
 }
 
 /// The answer to [`NewSession`], with 201: where to play.
@@ -255,4 +384,48 @@ pub struct PlaybackSession {
     pub title: TitleId,
     /// Which ingest of it.
     pub package: PackageId,
+    /// Where the viewer stopped the last time, in milliseconds; 0 for the beginning.
+    #[serde(default)]
+    pub resume_at_ms: u64,
+    /// How often the player is to say where it is, in seconds.
+    #[serde(default)]
+    pub beacon_every_s: u64,
+}
+
+/// `POST /v1/sessions/{session}/beacons`: the player says where it is. Answered with a [`BeaconAnswer`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Beacon {
+    /// Who watches.
+    pub viewer: ViewerId,
+    /// How far, in milliseconds from the beginning.
+    pub position_ms: u64,
+    /// Whether this is the last one: the screen's place is free.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
+}
+
+/// What a [`Beacon`] is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BeaconAnswer {
+    /// Until when the screen keeps its place without a further beacon.
+    pub lease_until: u64,
+}
+
+/// Where a viewer stopped watching a title.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bookmark {
+    /// The film.
+    pub title: TitleId,
+    /// How far, in milliseconds from the beginning.
+    pub position_ms: u64,
+    /// When that was, in Unix seconds.
+    pub at: u64,
+}
+
+/// `GET /v1/viewers/{viewer}/bookmarks[?after=<title>&limit=<n>]`, by title.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BookmarkList {
+    /// The bookmarks.
+    pub bookmarks: Vec<Bookmark>,
 }

@@ -95,6 +95,7 @@ fn entitlement() -> Entitlement {
         start_by: Some(1_782_592_000),
         first_played_at: None,
         finish_by: None,
+        withdrawn: None,
     }
 }
 
@@ -105,9 +106,11 @@ fn requests() {
         viewer: "viewer.1".parse().expect("valid"),
         title: "big-buck-bunny".parse().expect("valid"),
         kind: EntitlementKind::Purchase,
+        transaction: None,
     };
     check(&purchase, include_str!("golden/new-purchase.json"));
-    let session = NewSession { viewer: purchase.viewer, title: purchase.title };
+    let session =
+        NewSession { viewer: purchase.viewer, title: purchase.title, device: None, take_over: false };
     check(&session, include_str!("golden/new-session.json"));
 }
 
@@ -125,6 +128,8 @@ fn answers() {
         expires_at: 1_780_010_000,
         title: "big-buck-bunny".parse().expect("valid"),
         package: "00c0ffee00c0ffee".parse().expect("valid"),
+        resume_at_ms: 61_000,
+        beacon_every_s: 30,
     };
     check(&session, include_str!("golden/playback-session.json"));
     let problem = Problem::new(ProblemCode::NoEntitlement, "viewer.1 has no right to big-buck-bunny");

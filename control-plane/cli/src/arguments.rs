@@ -136,6 +136,9 @@ pub(crate) struct Buy {
     /// Repeating a purchase with the same key buys once [default: a new key]
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
+    /// The transaction by which the viewer's device has paid, where devices pay
+    #[arg(long, value_name = "ID")]
+    pub(crate) transaction: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

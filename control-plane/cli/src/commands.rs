@@ -62,7 +62,7 @@ pub(crate) async fn perform(arguments: Arguments, out: &mut impl Write) -> Resul
             printer.print(&list, || render::entitlements(&list.entitlements))
         }
         Command::Session { title, viewer } => {
-            let wish = NewSession { viewer, title };
+            let wish = NewSession { viewer, title, device: None, take_over: false };
             let session: PlaybackSession = connect(connection)?.post("/v1/sessions", &wish, None).await?;
             printer.print(&session, || render::session(&session))
         }
@@ -134,7 +134,12 @@ async fn watch_title(
 
 async fn sell(api: Api, buy: Buy, printer: &mut Printer<'_, impl Write>) -> Result<(), Error> {
     let key = buy.idempotency_key.map_or_else(entropy::unique, Ok)?;
-    let wish = NewPurchase { viewer: buy.viewer, title: buy.title, kind: buy.kind.into() };
+    let wish = NewPurchase {
+        viewer: buy.viewer,
+        title: buy.title,
+        kind: buy.kind.into(),
+        transaction: buy.transaction,
+    };
     let right: Entitlement = api.post("/v1/purchases", &wish, Some(&key)).await?;
     printer.print(&right, || render::entitlements(std::slice::from_ref(&right)))
 }

@@ -85,7 +85,7 @@ pub(crate) fn entitlements(list: &[Entitlement]) -> String {
 
 /// A session: what to do with it is to open the URL, so it stands alone on the last line.
 pub(crate) fn session(session: &PlaybackSession) -> String {
-    let PlaybackSession { session, url, expires_at, title, package } = session;
+    let PlaybackSession { session, url, expires_at, title, package, .. } = session;
     format!("session {session} for {title} ({package}), until {}\n{url}\n", time(*expires_at))
 }
 

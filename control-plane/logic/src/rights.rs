@@ -10,7 +10,7 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use control_api::rest::{Entitlement, EntitlementKind};
+use control_api::rest::{Entitlement, EntitlementKind, Withdrawal};
 use control_api::{EntitlementId, ProblemCode};
 use media::TitleId;
 
@@ -50,23 +50,6 @@ impl RentalRules {
     }
 }
 
-/// An entitlement and what has become of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Right {
-    /// What was bought.
-    pub entitlement: Entitlement,
-    /// Whether it was paid back.
-    pub refunded: bool,
-    /// Whether the operator took it away.
-    pub revoked: bool,
-}
-
-impl From<Entitlement> for Right {
-    fn from(entitlement: Entitlement) -> Self {
-        Self { entitlement, refunded: false, revoked: false }
-    }
-}
-
 /// What was decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
@@ -99,6 +82,8 @@ pub enum DenyReason {
     Revoked,
     /// Paid back.
     Refunded,
+    /// The money was taken back by the viewer's bank.
+    ChargedBack,
     /// Rented, and not started in time.
     StartWindowOver,
     /// Rented, started, and the time is over.
@@ -107,8 +92,14 @@ pub enum DenyReason {
 
 impl DenyReason {
     /// Every reason, in order.
-    pub const ALL: [Self; 5] =
-        [Self::NoEntitlement, Self::Revoked, Self::Refunded, Self::StartWindowOver, Self::FinishWindowOver];
+    pub const ALL: [Self; 6] = [
+        Self::NoEntitlement,
+        Self::Revoked,
+        Self::Refunded,
+        Self::ChargedBack,
+        Self::StartWindowOver,
+        Self::FinishWindowOver,
+    ];
 
     /// The API's code for it.
     #[must_use]
@@ -117,6 +108,7 @@ impl DenyReason {
             Self::NoEntitlement => ProblemCode::NoEntitlement,
             Self::Revoked => ProblemCode::Revoked,
             Self::Refunded => ProblemCode::Refunded,
+            Self::ChargedBack => ProblemCode::ChargedBack,
             Self::StartWindowOver => ProblemCode::StartWindowOver,
             Self::FinishWindowOver => ProblemCode::FinishWindowOver,
         }
@@ -133,8 +125,8 @@ impl DenyReason {
 /// wins: a purchase; else the started rental that lasts longest, so that no second one is begun; else the
 /// unstarted one that would lapse first.
 #[must_use]
-pub fn decide(now: u64, title: &TitleId, rights: &[Right], rules: &RentalRules) -> Decision {
-    let to_title = rights.iter().filter(|right| right.entitlement.title == *title);
+pub fn decide(now: u64, title: &TitleId, rights: &[Entitlement], rules: &RentalRules) -> Decision {
+    let to_title = rights.iter().filter(|right| right.title == *title);
     let verdicts: Vec<_> = to_title.map(|right| judge(now, right, rules)).collect();
     let denied = verdicts.iter().filter_map(|verdict| verdict.as_ref().err()).copied().max();
     match verdicts.into_iter().flatten().max_by_key(|(rank, _)| *rank) {
@@ -151,16 +143,18 @@ enum Rank {
     Purchase,
 }
 
-fn judge(now: u64, right: &Right, rules: &RentalRules) -> Result<(Rank, Allowed), DenyReason> {
-    if right.refunded {
-        return Err(DenyReason::Refunded);
-    }
-    if right.revoked {
-        return Err(DenyReason::Revoked);
-    }
-    match right.entitlement.kind {
-        EntitlementKind::Purchase => Ok((Rank::Purchase, purchase(&right.entitlement))),
-        EntitlementKind::Rental => rental(now, &right.entitlement, rules),
+/// Whether a session could be opened by this right alone.
+pub(crate) fn usable(now: u64, right: &Entitlement, rules: &RentalRules) -> bool {
+    judge(now, right, rules).is_ok()
+}
+
+fn judge(now: u64, right: &Entitlement, rules: &RentalRules) -> Result<(Rank, Allowed), DenyReason> {
+    match (right.withdrawn, right.kind) {
+        (Some(Withdrawal::Refunded), _) => Err(DenyReason::Refunded),
+        (Some(Withdrawal::ChargedBack), _) => Err(DenyReason::ChargedBack),
+        (Some(Withdrawal::Revoked), _) => Err(DenyReason::Revoked),
+        (None, EntitlementKind::Purchase) => Ok((Rank::Purchase, purchase(right))),
+        (None, EntitlementKind::Rental) => rental(now, right, rules),
     }
 }
 

@@ -45,6 +45,8 @@ pub struct Config {
     pub playback: Playback,
     /// What a rental is.
     pub rentals: Rentals,
+    /// Who takes the money.
+    pub payments: Payments,
     /// The page that plays a film.
     pub player: Player,
 }
@@ -119,11 +121,67 @@ section! {
 }
 
 section! {
-    /// The records: titles, ingests, entitlements.
+    /// The records: titles, ingests, orders, rights.
     State {
-        /// The redb file.
+        /// Which sort of store.
+        kind: StateKind = StateKind::Redb,
+        /// `redb`: the file.
         path: PathBuf = "state.redb".into(),
+        /// `dynamodb`: the table; `init` makes it.
+        table: String = "weir".to_owned(),
+        /// `dynamodb`: the region; absent leaves it to the SDK's default chain.
+        region: Option<String> = None,
+        /// `dynamodb`: the endpoint of a server that is not AWS.
+        endpoint_url: Option<String> = None,
+        /// `dynamodb`: a file with the access key id; absent leaves credentials to the SDK's default chain.
+        access_key_file: Option<PathBuf> = None,
+        /// `dynamodb`: a file with the secret access key.
+        secret_key_file: Option<PathBuf> = None,
+        /// `dynamodb`: how often a request is sent at most.
+        attempts: u32 = 4,
+        /// `dynamodb`: the longest one sending may take.
+        attempt_timeout: Span = Span::seconds(3),
     }
+}
+
+/// The sorts of record store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StateKind {
+    /// A file of this machine, for one process.
+    Redb,
+    /// A table of AWS or of a server that speaks its protocol, for any number of processes.
+    Dynamodb,
+}
+
+section! {
+    /// Who takes the viewers' money.
+    Payments {
+        /// Which sort of service.
+        kind: PaymentKind = PaymentKind::Operator,
+        /// `roku`: the web service, up to and with `transaction-service.svc`.
+        roku_url: String = "https://apipub.roku.com/listen/transaction-service.svc".to_owned(),
+        /// `roku`: our channel's number.
+        roku_channel: u64 = 0,
+        /// `roku`: a file with the API key; secret.
+        roku_key_file: PathBuf = "keys/roku.key".into(),
+        /// The longest an answer may take.
+        timeout: Span = Span::seconds(10),
+        /// How often orders that wait are looked for, at the start and from then on.
+        recover_every: Span = Span::seconds(15),
+        /// For how long an order must have waited before somebody else than its buyer goes on with it.
+        recover_after: Span = Span::seconds(30),
+    }
+}
+
+/// The sorts of payment service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PaymentKind {
+    /// The operator takes the money elsewhere and vouches for it with the request.
+    Operator,
+    /// Viewers pay on their Roku device.
+    Roku,
 }
 
 /// Where objects are kept. Of `directory` only the path counts, of `s3` everything but the path.
@@ -247,6 +305,12 @@ section! {
         issuer: String = "weir".to_owned(),
         /// How long a viewer may pause beyond twice the film's length before the token ends.
         pause_allowance: Span = Span::seconds(2 * 3600),
+        /// How many of a viewer's screens may play at the same time.
+        streams: u32 = 3,
+        /// How long a screen keeps its place without a beacon; players are told to send three meanwhile.
+        lease: Span = Span::seconds(90),
+        /// How far the clocks of the control planes may be apart.
+        clock_tolerance: Span = Span::seconds(5),
     }
 }
 
@@ -289,10 +353,13 @@ impl Config {
         for path in [token, token_public, index, index_public, operator] {
             join(&data, Some(path));
         }
-        for path in [&mut self.state.path, &mut self.ingest.work_dir] {
+        for path in [&mut self.state.path, &mut self.ingest.work_dir, &mut self.payments.roku_key_file] {
             join(&data, Some(path));
         }
-        join(&data, self.ready_file.as_mut());
+        let State { access_key_file, secret_key_file, .. } = &mut self.state;
+        for path in [&mut self.ready_file, access_key_file, secret_key_file] {
+            join(&data, path.as_mut());
+        }
         // Where tools lie is a matter of the installation, not of the data.
         join(base, self.player.hls_js.as_mut());
         let ToolPaths { ffmpeg, ffprobe, packager, setpriv } = &mut self.tools;
@@ -328,6 +395,19 @@ impl Config {
             check(part, &format!("{name}.part_size"), "S3 takes no part below 5 MiB");
             check(store.parallel_parts >= 1, &format!("{name}.parallel_parts"), "must be at least 1");
         }
+        let State { kind, table, access_key_file, secret_key_file, attempts, .. } = &self.state;
+        let named = (3..=255).contains(&table.len())
+            && table.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+        check(*kind == StateKind::Redb || named, "state.table", "is no name of a table");
+        let paired = access_key_file.is_some() == secret_key_file.is_some();
+        check(paired, "state.secret_key_file", "access_key_file and secret_key_file go together");
+        check((1..=20).contains(attempts), "state.attempts", "must be 1 to 20");
+        let roku = self.payments.kind == PaymentKind::Roku;
+        check(
+            !roku || self.payments.roku_channel > 0,
+            "payments.roku_channel",
+            "is needed to know our own sales",
+        );
         let url = self.playback.base_url.parse::<GatewayUrl>();
         check(
             url.is_ok(),
@@ -336,6 +416,9 @@ impl Config {
         );
         let issuer = 1..=control_api::Claims::MAX_ISSUER_LEN;
         check(issuer.contains(&self.playback.issuer.len()), "playback.issuer", "must have 1 to 32 bytes");
+        check(self.playback.streams >= 1, "playback.streams", "must be at least 1");
+        let lease = self.playback.lease.get();
+        check(lease >= Duration::from_secs(3), "playback.lease", "must be at least 3s");
         check(self.api.max_connections >= 1, "api.max_connections", "must be at least 1");
         check(self.api.body_limit.bytes() >= 1024, "api.body_limit", "must be at least 1KiB");
         check(self.ingest.parallel >= 1, "ingest.parallel", "must be at least 1");

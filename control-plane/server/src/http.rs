@@ -1,12 +1,17 @@
 //! The HTTP API: routes, who may use them, and how failures are told.
 //!
-//! Everything under `/v1` needs the operator key, also what does not exist there. Failures are RFC 9457 problem
+//! Everything under `/v1` needs a key, also what does not exist there; [`routes`] says which role may do what. Failures are RFC 9457 problem
 //! documents. Every answer carries an `X-Request-Id`, the log line of the request has the same one.
 
+mod beacons;
 mod guard;
+mod keyring;
 pub mod listener;
 mod ops;
+mod orders;
+mod prices;
 mod rights;
+pub mod routes;
 mod titles;
 mod watch;
 
@@ -21,8 +26,8 @@ use axum::extract::{DefaultBodyLimit, FromRequest, Request};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use bytes::Bytes;
+use control::lease::LeaseRules;
 use control::rights::RentalRules;
 use control::session::{GatewayUrl, SessionRules};
 use control_api::problem::{PROBLEM_TYPE, Problem, ProblemCode};
@@ -31,15 +36,19 @@ use prometheus::Registry;
 use serde::de::DeserializeOwned;
 
 use crate::ingest::Ingests;
-use crate::seams::{Catalog, EntitlementStore, Entropy, ObjectError, ObjectStore, StateError, WallClock};
+use crate::purchases::{PurchaseError, Purchases};
+use crate::seams::{Catalog, Entropy, ObjectError, ObjectStore, StateError, WallClock};
+use crate::state::State;
 use crate::telemetry::Metrics;
 
 /// What the handlers work with.
 pub struct Platform {
     /// The titles.
     pub catalog: Arc<dyn Catalog>,
-    /// Who may watch what.
-    pub entitlements: Arc<dyn EntitlementStore>,
+    /// Everything else that is remembered.
+    pub state: State,
+    /// What sells films and pays back.
+    pub purchases: Arc<Purchases>,
     /// Where mezzanine files are.
     pub mezzanine: Arc<dyn ObjectStore>,
     /// The running ingests.
@@ -54,6 +63,8 @@ pub struct Platform {
     pub operator: OperatorKey,
     /// What a rental is.
     pub rentals: RentalRules,
+    /// How many screens may play.
+    pub leases: LeaseRules,
     /// How long a session may take.
     pub sessions: SessionRules,
     /// Where viewers reach the gateway.
@@ -82,20 +93,13 @@ pub fn read_player(path: Option<&Path>) -> std::io::Result<Option<Bytes>> {
     path.map(|path| std::fs::read(path).map(Bytes::from)).transpose()
 }
 
-/// The whole API.
+/// The whole API. Its routes stand in [`routes`], and nowhere else.
 pub fn router(platform: Arc<Platform>) -> Router {
     let limit = DefaultBodyLimit::max(platform.body_limit);
-    Router::new()
-        .route("/v1/titles", post(titles::create).get(titles::list))
-        .route("/v1/titles/{title}", get(titles::show))
-        .route("/v1/purchases", post(rights::purchase))
-        .route("/v1/viewers/{viewer}/entitlements", get(rights::entitlements))
-        .route("/v1/sessions", post(rights::session))
-        .route("/watch", get(watch::page))
-        .route("/watch/hls.js", get(watch::player))
-        .route("/healthz", get(ops::healthz))
-        .route("/readyz", get(ops::readyz))
-        .route("/metrics", get(ops::metrics))
+    let routes = routes::table()
+        .into_iter()
+        .fold(Router::new(), |router, route| router.route(route.path, route.handler));
+    routes
         .fallback(|| async { Fault::new(ProblemCode::NotFound, "no such path") })
         .method_not_allowed_fallback(|| async {
             Fault::new(ProblemCode::MethodNotAllowed, "the path exists, this method does not")
@@ -133,10 +137,31 @@ impl From<StateError> for Fault {
                 tracing::error!(%error, "the state store failed");
                 Self::new(ProblemCode::Unavailable, "the records cannot be read or written now; try again")
             }
-            StateError::Conflict(_) | StateError::Missing(_) | StateError::Corrupt(_) => {
-                Self::internal(&error)
-            }
+            StateError::Conflict(_)
+            | StateError::Missing(_)
+            | StateError::Corrupt(_)
+            | StateError::Unfit(_) => Self::internal(&error),
         }
+    }
+}
+
+impl From<PurchaseError> for Fault {
+    fn from(error: PurchaseError) -> Self {
+        let code = match error {
+            PurchaseError::State(error) => return error.into(),
+            PurchaseError::Unsettled(why) => {
+                tracing::warn!(why, "an order waits for the payment service");
+                let detail =
+                    "the payment is not settled yet; repeat the request with the same Idempotency-Key";
+                return Self::new(ProblemCode::Unavailable, detail);
+            }
+            PurchaseError::KeyReused => ProblemCode::IdempotencyKeyReused,
+            PurchaseError::InProgress(_) => ProblemCode::OrderInProgress,
+            PurchaseError::Declined(_) => ProblemCode::PaymentDeclined,
+            PurchaseError::Withdrawn(_) | PurchaseError::OutOfStep(_) => ProblemCode::OrderOutOfStep,
+            PurchaseError::Missing => ProblemCode::NoSuchEntitlement,
+        };
+        Self::new(code, error.to_string())
     }
 }
 

@@ -1,11 +1,14 @@
-//! `init`: makes the keys and directories that are absent. Safe to run again.
+//! `init`: makes the keys, directories and the table that are absent. Safe to run again.
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::config::{Config, StoreKind};
+use crate::adapters::dynamodb::DynamoRecords;
+use crate::config::{Config, StateKind, StoreKind};
 use crate::keys::{KeyFileError, create_missing};
 use crate::seams::Entropy;
+use crate::serve::{StartError, dynamo_options};
 
 /// Something could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +26,21 @@ pub enum InitError {
     Key(#[from] KeyFileError),
 }
 
-/// Makes what is absent; returns what it made.
+/// Makes the DynamoDB table if one is configured and absent. Says whether it made it.
+///
+/// # Errors
+/// [`StartError`] if the table cannot be made or does not become ready.
+pub async fn init_table(config: &Config, entropy: Arc<dyn Entropy>) -> Result<bool, StartError> {
+    match config.state.kind {
+        StateKind::Redb => Ok(false),
+        StateKind::Dynamodb => {
+            let records = DynamoRecords::new(dynamo_options(&config.state)?, entropy).await;
+            Ok(records.create_table().await?)
+        }
+    }
+}
+
+/// Makes the keys and directories that are absent; returns what it made.
 ///
 /// # Errors
 /// [`InitError`] names the first thing that could not be made.
@@ -35,7 +52,8 @@ pub fn init(config: &Config, entropy: &dyn Entropy) -> Result<Vec<PathBuf>, Init
     for path in private.into_iter().flatten() {
         directory(&path, 0o700, &mut made)?;
     }
-    for path in [parent(&config.state.path), Some(config.ingest.work_dir.clone())].into_iter().flatten() {
+    directory(&config.ingest.work_dir, 0o755, &mut made)?;
+    if let Some(path) = parent(&config.state.path).filter(|_| config.state.kind == StateKind::Redb) {
         directory(&path, 0o755, &mut made)?;
     }
     for store in [&config.mezzanine, &config.packages] {

@@ -4,8 +4,8 @@
 //! - **ingest** ([`ingest`]): a mezzanine file becomes a signed package in an object store. What to do next is
 //!   decided by [`control::ingest`]; this crate carries the effects out and journals what happened, so that a
 //!   killed process resumes where it stood and publishes once;
-//! - **rights** ([`http`]): purchases and rentals, exactly once under retries;
-//! - **sessions** ([`http`]): a right becomes a playback URL with a signed token in its path.
+//! - **rights** ([`purchases`], [`http`]): purchases and rentals, exactly once under races, retries and crashes;
+//! - **sessions** ([`sessions`], [`http`]): a right becomes a playback URL with a signed token in its path.
 //!
 //! It serves no media byte and no gateway ever waits for it: tokens verify offline, packages are read from the
 //! object store. What can go wrong: a tool or a store fails (the ingest retries a bounded number of times and
@@ -21,6 +21,10 @@ pub mod ingest;
 pub mod init;
 pub mod keys;
 pub mod language;
+pub mod purchases;
+pub mod records;
 pub mod seams;
 pub mod serve;
+pub mod sessions;
+pub mod state;
 pub mod telemetry;

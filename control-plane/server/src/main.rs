@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -29,7 +30,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make the keys and directories that are absent. Safe to repeat.
+    /// Make the keys, the directories and the table that are absent. Safe to repeat.
     Init,
     /// Serve. The default.
     Serve,
@@ -63,6 +64,10 @@ fn run(arguments: &Arguments) -> Outcome {
         Some(Command::Init) => {
             for path in init::init(&config, &SystemEntropy::new())? {
                 println!("made {}", path.display());
+            }
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            if runtime.block_on(init::init_table(&config, Arc::new(SystemEntropy::new())))? {
+                println!("made table {}", config.state.table);
             }
             Ok(())
         }

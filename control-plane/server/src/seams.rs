@@ -10,7 +10,8 @@ use std::pin::Pin;
 use bytes::Bytes;
 use control::ingest::Event;
 use control::ladder::{Ladder, SourceFacts};
-use control_api::rest::{CaptionSource, Entitlement, Stage};
+use control::purchase::Order;
+use control_api::rest::{CaptionSource, Stage};
 use futures_util::Stream;
 use media::{ByteRange, PackageId, Tag, TitleId};
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,9 @@ pub enum StateError {
     /// The record is not there.
     #[error("{0} does not exist")]
     Missing(String),
+    /// No store takes this: a key or a body is out of bounds.
+    #[error("no state store takes this: {0}")]
+    Unfit(String),
     /// The store cannot be read or written now.
     #[error("the state store failed: {0}")]
     Unavailable(String),
@@ -161,35 +165,53 @@ pub trait Journal: Send + Sync {
     ) -> BoxFuture<'a, Result<(), StateError>>;
 }
 
-/// What became of a purchase.
+/// What a payment service says when it is asked for a charge.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Purchased {
-    /// The right that stands.
-    pub entitlement: Entitlement,
-    /// Whether an earlier request with the same idempotency key made it.
-    pub replayed: bool,
+pub enum Charge {
+    /// It stands.
+    Made {
+        /// How the service names it. It pays for one order only.
+        reference: String,
+    },
+    /// It does not and will not.
+    Declined {
+        /// Why, in words for the viewer.
+        reason: String,
+    },
 }
 
-/// Who may watch what.
-pub trait EntitlementStore: Send + Sync {
-    /// Records a purchase once for each idempotency key: a repeated request gets the first one's result, the same
-    /// key for another viewer, title or kind is a [`StateError::Conflict`].
-    fn purchase<'a>(
-        &'a self,
-        key: &'a str,
-        entitlement: &'a Entitlement,
-    ) -> BoxFuture<'a, Result<Purchased, StateError>>;
+/// What a payment service says when it is asked for a refund.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refund {
+    /// The money went back.
+    Made {
+        /// How the service names it.
+        refund: String,
+    },
+    /// It will not go back.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+}
 
-    /// Everything one viewer holds, oldest first.
-    fn of_viewer<'a>(&'a self, viewer: &'a str) -> BoxFuture<'a, Result<Vec<Entitlement>, StateError>>;
+/// The payment service gave no answer that settles it; it may have done what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct PaymentError(pub String);
 
-    /// Records the first play. The first caller's times stand; everybody gets the record as it stands.
-    fn first_play<'a>(
+/// Whoever takes the viewers' money. Asked again for the same order, it gives the same answer and takes nothing
+/// more.
+pub trait Payments: Send + Sync {
+    /// Charges the order, or confirms that the viewer's device has paid for it.
+    fn charge<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Charge, PaymentError>>;
+
+    /// Pays the whole charge of this reference back.
+    fn refund<'a>(
         &'a self,
-        entitlement: &'a Entitlement,
-        played_at: u64,
-        finish_by: Option<u64>,
-    ) -> BoxFuture<'a, Result<Entitlement, StateError>>;
+        order: &'a Order,
+        reference: &'a str,
+    ) -> BoxFuture<'a, Result<Refund, PaymentError>>;
 }
 
 /// Why an object store did not do what it was asked.

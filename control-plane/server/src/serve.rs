@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use control::ingest::RetryPolicy;
+use control::lease::LeaseRules;
 use control::rights::RentalRules;
 use control::session::{GatewayUrlError, SessionRules};
 use prometheus::Registry;
@@ -15,17 +16,23 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::directory::DirectoryStore;
-use crate::adapters::redb::RedbState;
+use crate::adapters::dynamodb::{DynamoOptions, DynamoRecords};
+use crate::adapters::payments::roku::{RokuError, RokuOptions, RokuPay};
+use crate::adapters::payments::vouched::Vouched;
+use crate::adapters::redb::RedbRecords;
 use crate::adapters::s3::{S3Options, S3Store};
 use crate::adapters::tools::Tools;
 use crate::clock::SystemClock;
-use crate::config::{self, Config, StoreKind};
+use crate::config::{self, Config, PaymentKind, StateKind, StoreKind};
 use crate::entropy::SystemEntropy;
 use crate::http::listener::{self, Bounds};
 use crate::http::{Platform, read_player, router};
 use crate::ingest::{Ingests, Options, World};
 use crate::keys::{KeyFileError, Secrets, read_line};
-use crate::seams::{Entropy, ObjectError, ObjectStore, StateError, Transcoder, WallClock};
+use crate::purchases::Purchases;
+use crate::records::Records;
+use crate::seams::{Entropy, ObjectError, ObjectStore, Payments, StateError, Transcoder, WallClock};
+use crate::state::State;
 use crate::telemetry::Metrics;
 
 /// The program cannot start.
@@ -45,6 +52,9 @@ pub enum StartError {
         /// Why.
         error: ObjectError,
     },
+    /// The payment service.
+    #[error("payments: {0}")]
+    Payments(#[from] RokuError),
     /// A file that the configuration names.
     #[error("{path}: {error}")]
     File {
@@ -77,6 +87,8 @@ pub struct Outside {
     pub entropy: Arc<dyn Entropy>,
     /// The tools.
     pub transcoder: Arc<dyn Transcoder>,
+    /// Who takes the money; `None` is whom the configuration names.
+    pub payments: Option<Arc<dyn Payments>>,
 }
 
 impl Outside {
@@ -87,6 +99,7 @@ impl Outside {
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy::new()),
             transcoder: Arc::new(tools(config)),
+            payments: None,
         }
     }
 }
@@ -119,6 +132,7 @@ pub struct Running {
     pub ingests: Ingests,
     platform: Arc<Platform>,
     listener: tokio::task::JoinHandle<()>,
+    recovery: tokio::task::JoinHandle<()>,
     stop: CancellationToken,
 }
 
@@ -128,8 +142,10 @@ impl Running {
         self.platform.ready.store(false, Ordering::Release);
         self.stop.cancel();
         self.ingests.stop().await;
-        if let Err(error) = self.listener.await {
-            tracing::error!(%error, "the listener ended badly");
+        for (what, task) in [("the listener", self.listener), ("the recovery of orders", self.recovery)] {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "{what} ended badly");
+            }
         }
     }
 }
@@ -140,7 +156,7 @@ impl Running {
 /// [`StartError`] says what the configuration names and cannot be had.
 pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartError> {
     let secrets = Secrets::load(&config.keys)?;
-    let state = Arc::new(RedbState::open(&config.state.path)?);
+    let state = State::new(open_records(&config.state, Arc::clone(&outside.entropy)).await?);
     let mezzanine = open_store("mezzanine", &config.mezzanine).await?;
     let packages = open_store("packages", &config.packages).await?;
     let registry = Registry::new();
@@ -149,8 +165,8 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartEr
     let file = |error| StartError::File { path: player.unwrap_or(Path::new("")).to_owned(), error };
     let hls_js = read_player(player).map_err(file)?;
     let world = World {
-        catalog: state.clone(),
-        journal: state.clone(),
+        catalog: Arc::new(state.clone()),
+        journal: Arc::new(state.clone()),
         mezzanine: Arc::clone(&mezzanine),
         packages,
         transcoder: outside.transcoder,
@@ -160,19 +176,38 @@ pub async fn start(config: &Config, outside: Outside) -> Result<Running, StartEr
         metrics: Arc::clone(&metrics),
     };
     let ingests = Ingests::new(world, options(config));
+    let rentals = RentalRules {
+        start_window: config.rentals.start_window.get(),
+        finish_window: config.rentals.finish_window.get(),
+        grace: config.rentals.grace.get(),
+    };
+    let payments = match &outside.payments {
+        Some(payments) => Arc::clone(payments),
+        None => open_payments(&config.payments)?,
+    };
+    let purchases = Arc::new(Purchases {
+        state: state.clone(),
+        payments,
+        clock: Arc::clone(&outside.clock),
+        entropy: Arc::clone(&outside.entropy),
+        rentals,
+        metrics: Arc::clone(&metrics),
+    });
     let platform = Arc::new(Platform {
-        catalog: state.clone(),
-        entitlements: state,
+        catalog: Arc::new(state.clone()),
+        state,
+        purchases,
         mezzanine,
         ingests: ingests.clone(),
         clock: outside.clock,
         entropy: outside.entropy,
         signer: secrets.token,
         operator: secrets.operator,
-        rentals: RentalRules {
-            start_window: config.rentals.start_window.get(),
-            finish_window: config.rentals.finish_window.get(),
-            grace: config.rentals.grace.get(),
+        rentals,
+        leases: LeaseRules {
+            streams: config.playback.streams as usize,
+            lasts: config.playback.lease.get(),
+            tolerance: config.playback.clock_tolerance.get(),
         },
         sessions: SessionRules { pause_allowance: config.playback.pause_allowance.get() },
         gateway: config.playback.base_url.parse()?,
@@ -203,13 +238,33 @@ async fn listen(config: &Config, platform: Arc<Platform>, ingests: Ingests) -> R
     };
     let serving = listener::serve(bound, router(Arc::clone(&platform)), bounds, stop.clone());
     let listener = tokio::spawn(serving);
+    let recovery = tokio::spawn(recover(Arc::clone(&platform), config.payments.clone(), stop.clone()));
     platform.ready.store(true, Ordering::Release);
     tracing::info!(listener = "api", %address, "listening");
     if let Some(path) = &config.ready_file {
         let text = serde_json::json!({ "api": address.to_string() }).to_string();
         write_ready(path, &text).map_err(|error| StartError::File { path: path.clone(), error })?;
     }
-    Ok(Running { address, ingests, platform, listener, stop })
+    Ok(Running { address, ingests, platform, listener, recovery, stop })
+}
+
+/// Goes on with orders whose buyer is gone: a process died, or the payment service was away for long.
+async fn recover(platform: Arc<Platform>, options: config::Payments, stop: CancellationToken) {
+    loop {
+        match platform.purchases.recover(options.recover_after.get().as_secs()).await {
+            Ok((settled, waiting)) => {
+                platform.metrics.orders_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+                if settled > 0 {
+                    tracing::info!(settled, waiting, "open orders went on");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "open orders cannot be looked for"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(options.recover_every.get()) => {}
+        }
+    }
 }
 
 /// Whoever waits for the file must not read half of it.
@@ -269,20 +324,69 @@ async fn open_store(
     }
 }
 
+/// The configured store of records.
+///
+/// # Errors
+/// [`StartError`] says what of it cannot be had.
+pub async fn open_records(
+    state: &config::State,
+    entropy: Arc<dyn Entropy>,
+) -> Result<Arc<dyn Records>, StartError> {
+    match state.kind {
+        StateKind::Redb => Ok(Arc::new(RedbRecords::open(&state.path)?)),
+        StateKind::Dynamodb => Ok(Arc::new(DynamoRecords::new(dynamo_options(state)?, entropy).await)),
+    }
+}
+
+/// How to reach the configured table.
+///
+/// # Errors
+/// [`StartError::File`] if a key file cannot be read.
+pub fn dynamo_options(state: &config::State) -> Result<DynamoOptions, StartError> {
+    Ok(DynamoOptions {
+        table: state.table.clone(),
+        region: state.region.clone(),
+        endpoint_url: state.endpoint_url.clone(),
+        credentials: credentials(&state.access_key_file, &state.secret_key_file)?,
+        attempts: state.attempts,
+        attempt_timeout: state.attempt_timeout.get(),
+    })
+}
+
+fn open_payments(payments: &config::Payments) -> Result<Arc<dyn Payments>, StartError> {
+    match payments.kind {
+        PaymentKind::Operator => Ok(Arc::new(Vouched)),
+        PaymentKind::Roku => {
+            let options = RokuOptions {
+                url: payments.roku_url.clone(),
+                channel: payments.roku_channel,
+                timeout: payments.timeout.get(),
+            };
+            Ok(Arc::new(RokuPay::new(options, secret(&payments.roku_key_file)?)?))
+        }
+    }
+}
+
+fn secret(path: &Path) -> Result<String, StartError> {
+    read_line(path).map_err(|error| StartError::File { path: path.to_owned(), error })
+}
+
+/// Both files or neither: the configuration was checked.
+fn credentials(id: &Option<PathBuf>, key: &Option<PathBuf>) -> Result<Option<(String, String)>, StartError> {
+    match (id, key) {
+        (Some(id), Some(key)) => Ok(Some((secret(id)?, secret(key)?))),
+        _ => Ok(None),
+    }
+}
+
 fn s3_options(store: &config::Store) -> Result<S3Options, StartError> {
-    let secret =
-        |path: &PathBuf| read_line(path).map_err(|error| StartError::File { path: path.clone(), error });
-    let credentials = match (&store.access_key_file, &store.secret_key_file) {
-        (Some(id), Some(key)) => Some((secret(id)?, secret(key)?)),
-        _ => None,
-    };
     Ok(S3Options {
         bucket: store.bucket.clone(),
         prefix: store.prefix.clone(),
         region: store.region.clone(),
         endpoint_url: store.endpoint_url.clone(),
         path_style: store.path_style,
-        credentials,
+        credentials: credentials(&store.access_key_file, &store.secret_key_file)?,
         multipart_threshold: store.multipart_threshold.bytes(),
         part_len: store.part_size.bytes(),
         parallel_parts: store.parallel_parts as usize,

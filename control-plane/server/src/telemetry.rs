@@ -45,6 +45,10 @@ pub struct Metrics {
     pub purchases: IntCounterVec,
     /// Purchases that a repeated request asked for again.
     pub purchase_replays: IntCounter,
+    /// Steps of orders, by event.
+    pub order_events: IntCounterVec,
+    /// Orders that wait for the payment service, as the last recovery saw them.
+    pub orders_waiting: IntGauge,
     /// Settled ingests, by outcome.
     pub ingests: IntCounterVec,
     /// Effects of ingests, by effect and outcome.
@@ -80,6 +84,8 @@ impl Metrics {
             purchases: add.counters("purchases_total", "Purchases and rentals recorded", &["kind"])?,
             purchase_replays: add
                 .counter("purchase_replays_total", "Purchases asked for again under the same key")?,
+            order_events: add.counters("order_events_total", "Steps of orders", &["event"])?,
+            orders_waiting: add.gauge("orders_waiting", "Orders that wait for the payment service")?,
             ingests: add.counters("ingests_total", "Ingests that settled", &["outcome"])?,
             effects: add.counters(
                 "ingest_effects_total",

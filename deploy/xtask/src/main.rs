@@ -34,7 +34,11 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Fetch the pinned tools into target/tools (the other commands do it by themselves)
-    Setup,
+    Setup {
+        /// Fetch AWS's DynamoDB Local, too; the tests of the records then use it. Its licence asks for an AWS account
+        #[arg(long)]
+        dynamodb_local: bool,
+    },
     /// Run every check; the last line counts what passed and failed
     Test {
         /// Leave out docs, fuzzing and the proofs
@@ -69,7 +73,10 @@ fn main() -> std::process::ExitCode {
 
 fn perform(command: Command) -> Outcome {
     match command {
-        Command::Setup => setup::run(&setup::Tool::ALL),
+        Command::Setup { dynamodb_local } => {
+            let more = dynamodb_local.then_some(setup::Tool::DynamoDbLocal);
+            setup::run(&setup::Tool::ALL.into_iter().chain(more).collect::<Vec<_>>())
+        }
         Command::Test { quick } => suite::run(quick),
         Command::Demo(options) => demo::run(&options),
         Command::Prove(options) => prove::run(&options),

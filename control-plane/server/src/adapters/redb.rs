@@ -1,246 +1,140 @@
-//! Catalogue, journal and entitlements in one redb file.
+//! Records in one redb file: the embedded default.
 //!
-//! Every write is one transaction that is on the disk before the call returns (about 2 ms for the fsync), and
-//! every condition (a version, a journal length, an idempotency key) is checked inside the transaction that
-//! writes. redb runs one writer at a time, so the conditions hold under any concurrency. The file is locked:
-//! a second process cannot open it.
+//! Every commit is one transaction that is on the disk before the call returns (about 2 ms for the fsync), and
+//! every version is checked inside the transaction that writes. redb runs one writer at a time, so the conditions
+//! hold under any concurrency. The file is locked: a second process cannot open it. Nothing is forgotten here:
+//! `keep_until` is written down for a later sweep.
 
+mod migrate;
+
+use std::ops::Bound::{Excluded, Included};
 use std::path::Path;
 use std::sync::Arc;
 
-use control::ingest::Event;
-use control_api::rest::Entitlement;
-use media::{PackageId, TitleId};
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
-use crate::seams::{BoxFuture, Catalog, CatalogEntry, EntitlementStore, Journal, Purchased, StateError};
+use crate::records::{Key, Record, Records, Stretch, Write, check};
+use crate::seams::{BoxFuture, StateError};
 
-/// Title to [`CatalogEntry`] as JSON.
-const TITLES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("titles");
-/// Package and event number to [`Event`] as JSON.
-const EVENTS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("events");
-/// Viewer and entitlement id to [`Entitlement`] as JSON.
-const ENTITLEMENTS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("entitlements");
-/// Idempotency key to the viewer and id of the entitlement it made.
-const PURCHASES: TableDefinition<'_, &str, (&str, &str)> = TableDefinition::new("purchases");
+/// Partition and place to version, `keep_until` (0 for none) and body.
+const RECORDS: TableDefinition<'_, (&str, &str), (u64, u64, &[u8])> = TableDefinition::new("records");
 
 /// The state file.
 #[derive(Clone)]
-pub struct RedbState {
+pub struct RedbRecords {
     db: Arc<Database>,
 }
 
-impl RedbState {
+impl RedbRecords {
     /// Opens the file, creating it if absent; a file that an earlier process left in the middle of a write is
-    /// rolled back to its last commit.
+    /// rolled back to its last commit, one of before there were records is rewritten.
     ///
     /// # Errors
-    /// [`StateError::Unavailable`] if it cannot be opened, or another process holds it.
+    /// [`StateError::Unavailable`] if it cannot be opened, or another process holds it;
+    /// [`StateError::Corrupt`] if an old file cannot be understood, which is then left as it is.
     pub fn open(path: &Path) -> Result<Self, StateError> {
         let db = Database::create(path)
             .map_err(|e| StateError::Unavailable(format!("{}: {e}", path.display())))?;
         let transaction = db.begin_write().map_err(unavailable)?;
-        // Readers expect the tables to exist.
-        transaction.open_table(TITLES).map_err(unavailable)?;
-        transaction.open_table(EVENTS).map_err(unavailable)?;
-        transaction.open_table(ENTITLEMENTS).map_err(unavailable)?;
-        transaction.open_table(PURCHASES).map_err(unavailable)?;
+        // Readers expect the table to exist.
+        transaction.open_table(RECORDS).map_err(unavailable)?;
+        migrate::migrate(&transaction)?;
         transaction.commit().map_err(unavailable)?;
         Ok(Self { db: Arc::new(db) })
     }
+}
 
-    /// Runs `work` in a write transaction off the async threads and commits if it succeeds. A caller that walks
-    /// away does not stop a transaction that has begun.
-    fn write<'a, T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&WriteTransaction) -> Result<T, StateError> + Send + 'static,
-    ) -> BoxFuture<'a, Result<T, StateError>> {
-        let db = Arc::clone(&self.db);
+impl Records for RedbRecords {
+    fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Record>, StateError>> {
+        let (db, key) = (Arc::clone(&self.db), key.clone());
+        blocking(move || get(&db.begin_read().map_err(unavailable)?, key))
+    }
+
+    fn list<'a>(&'a self, stretch: Stretch<'a>) -> BoxFuture<'a, Result<Vec<Record>, StateError>> {
+        let (db, partition, after) =
+            (Arc::clone(&self.db), stretch.partition.to_owned(), stretch.after.map(str::to_owned));
+        let (bounds, backwards, limit) = (stretch.bounds(), stretch.backwards, stretch.limit);
         blocking(move || {
+            let table = db.begin_read().map_err(unavailable)?.open_table(RECORDS).map_err(unavailable)?;
+            let (low, high) =
+                ((partition.as_str(), bounds.0.as_str()), (partition.as_str(), bounds.1.as_str()));
+            if low > high {
+                return Ok(Vec::new());
+            }
+            let (from, to) = match after.as_deref() {
+                Some(after) if !backwards && bounds.0 == after => (Excluded(low), Included(high)),
+                Some(after) if backwards && bounds.1 == after => (Included(low), Excluded(high)),
+                _ => (Included(low), Included(high)),
+            };
+            let rows = table.range::<(&str, &str)>((from, to)).map_err(unavailable)?;
+            if backwards {
+                rows.rev().take(limit).map(record).collect()
+            } else {
+                rows.take(limit).map(record).collect()
+            }
+        })
+    }
+
+    fn commit<'a>(&'a self, writes: &'a [Write]) -> BoxFuture<'a, Result<(), StateError>> {
+        let (db, writes) = (Arc::clone(&self.db), writes.to_vec());
+        blocking(move || {
+            check(&writes)?;
             let transaction = db.begin_write().map_err(unavailable)?;
-            let done = work(&transaction)?;
-            transaction.commit().map_err(unavailable)?;
-            Ok(done)
-        })
-    }
-
-    fn read<'a, T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&ReadTransaction) -> Result<T, StateError> + Send + 'static,
-    ) -> BoxFuture<'a, Result<T, StateError>> {
-        let db = Arc::clone(&self.db);
-        blocking(move || work(&db.begin_read().map_err(unavailable)?))
-    }
-}
-
-impl Catalog for RedbState {
-    fn get<'a>(&'a self, title: &'a TitleId) -> BoxFuture<'a, Result<Option<CatalogEntry>, StateError>> {
-        let title = title.clone();
-        self.read(move |transaction| {
-            let table = transaction.open_table(TITLES).map_err(unavailable)?;
-            get_json(&table, title.as_str())
-        })
-    }
-
-    fn list<'a>(
-        &'a self,
-        after: Option<&'a TitleId>,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<CatalogEntry>, StateError>> {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let after = after.cloned();
-        self.read(move |transaction| {
-            let table = transaction.open_table(TITLES).map_err(unavailable)?;
-            let from = after.as_ref().map_or(Unbounded, |title| Excluded(title.as_str()));
-            let rows = table.range::<&str>((from, Unbounded)).map_err(unavailable)?;
-            rows.take(limit).map(|row| from_json(row.map_err(unavailable)?.1.value())).collect()
-        })
-    }
-
-    fn put<'a>(&'a self, entry: &'a CatalogEntry) -> BoxFuture<'a, Result<CatalogEntry, StateError>> {
-        let mut entry = entry.clone();
-        self.write(move |transaction| {
-            let mut table = transaction.open_table(TITLES).map_err(unavailable)?;
-            let standing: Option<CatalogEntry> = get_json(&table, entry.title.as_str())?;
-            if standing.map_or(0, |standing| standing.version) != entry.version {
-                return Err(StateError::Conflict(format!("title {}", entry.title)));
-            }
-            entry.version += 1;
-            table.insert(entry.title.as_str(), to_json(&entry)?.as_slice()).map_err(unavailable)?;
-            Ok(entry)
+            // Dropped on the way out, a transaction leaves no trace.
+            writes.iter().try_for_each(|write| apply(&transaction, write))?;
+            transaction.commit().map_err(unavailable)
         })
     }
 }
 
-impl Journal for RedbState {
-    fn load(&self, package: PackageId) -> BoxFuture<'_, Result<Vec<Event>, StateError>> {
-        self.read(move |transaction| {
-            let table = transaction.open_table(EVENTS).map_err(unavailable)?;
-            let rows = table.range((package.0, 0)..=(package.0, u64::MAX)).map_err(unavailable)?;
-            rows.map(|row| from_json(row.map_err(unavailable)?.1.value())).collect()
-        })
-    }
-
-    fn append<'a>(
-        &'a self,
-        package: PackageId,
-        at: u64,
-        event: &'a Event,
-    ) -> BoxFuture<'a, Result<(), StateError>> {
-        let event = event.clone();
-        self.write(move |transaction| {
-            let mut table = transaction.open_table(EVENTS).map_err(unavailable)?;
-            let stand = table.range((package.0, 0)..=(package.0, u64::MAX)).map_err(unavailable)?.count();
-            if stand as u64 != at {
-                return Err(StateError::Conflict(format!("the journal of package {package}")));
-            }
-            table.insert((package.0, at), to_json(&event)?.as_slice()).map_err(unavailable)?;
-            Ok(())
-        })
-    }
+fn get(transaction: &ReadTransaction, key: Key) -> Result<Option<Record>, StateError> {
+    let table = transaction.open_table(RECORDS).map_err(unavailable)?;
+    let row = table.get((key.partition.as_str(), key.place.as_str())).map_err(unavailable)?;
+    Ok(row.map(|row| {
+        let (version, _, body) = row.value();
+        Record { key, version, body: body.to_vec() }
+    }))
 }
 
-impl EntitlementStore for RedbState {
-    fn purchase<'a>(
-        &'a self,
-        key: &'a str,
-        entitlement: &'a Entitlement,
-    ) -> BoxFuture<'a, Result<Purchased, StateError>> {
-        let (key, new) = (key.to_owned(), entitlement.clone());
-        self.write(move |transaction| {
-            let mut purchases = transaction.open_table(PURCHASES).map_err(unavailable)?;
-            let mut entitlements = transaction.open_table(ENTITLEMENTS).map_err(unavailable)?;
-            let standing = purchases.get(key.as_str()).map_err(unavailable)?.map(|made| owned(made.value()));
-            if let Some((viewer, id)) = standing {
-                let made: Entitlement = get_json(&entitlements, (viewer.as_str(), id.as_str()))?
-                    .ok_or_else(|| StateError::Corrupt(format!("purchase {key} names no entitlement")))?;
-                let same = made.viewer == new.viewer && made.title == new.title && made.kind == new.kind;
-                let conflict = || StateError::Conflict(format!("the request with idempotency key {key}"));
-                return same.then_some(Purchased { entitlement: made, replayed: true }).ok_or_else(conflict);
-            }
-            let at = (new.viewer.as_str(), new.id.as_str());
-            entitlements.insert(at, to_json(&new)?.as_slice()).map_err(unavailable)?;
-            purchases.insert(key.as_str(), at).map_err(unavailable)?;
-            Ok(Purchased { entitlement: new, replayed: false })
-        })
-    }
+type Row<'a> =
+    (redb::AccessGuard<'a, (&'static str, &'static str)>, redb::AccessGuard<'a, (u64, u64, &'static [u8])>);
 
-    fn of_viewer<'a>(&'a self, viewer: &'a str) -> BoxFuture<'a, Result<Vec<Entitlement>, StateError>> {
-        let viewer = viewer.to_owned();
-        self.read(move |transaction| {
-            let table = transaction.open_table(ENTITLEMENTS).map_err(unavailable)?;
-            let mut held: Vec<Entitlement> = Vec::new();
-            for row in table.range((viewer.as_str(), "")..).map_err(unavailable)? {
-                let (key, value) = row.map_err(unavailable)?;
-                if key.value().0 != viewer {
-                    break;
-                }
-                held.push(from_json(value.value())?);
-            }
-            held.sort_by(|a, b| (a.bought_at, &a.id).cmp(&(b.bought_at, &b.id)));
-            Ok(held)
-        })
-    }
-
-    fn first_play<'a>(
-        &'a self,
-        entitlement: &'a Entitlement,
-        played_at: u64,
-        finish_by: Option<u64>,
-    ) -> BoxFuture<'a, Result<Entitlement, StateError>> {
-        let (viewer, id) = owned((entitlement.viewer.as_str(), entitlement.id.as_str()));
-        self.write(move |transaction| {
-            let mut table = transaction.open_table(ENTITLEMENTS).map_err(unavailable)?;
-            let at = (viewer.as_str(), id.as_str());
-            let standing: Option<Entitlement> = get_json(&table, at)?;
-            let mut standing = standing.ok_or_else(|| StateError::Missing(format!("entitlement {id}")))?;
-            if standing.first_played_at.is_none() {
-                standing.first_played_at = Some(played_at);
-                standing.finish_by = finish_by;
-                table.insert(at, to_json(&standing)?.as_slice()).map_err(unavailable)?;
-            }
-            Ok(standing)
-        })
-    }
+fn record(row: Result<Row<'_>, redb::StorageError>) -> Result<Record, StateError> {
+    let (key, value) = row.map_err(unavailable)?;
+    let ((partition, place), (version, _, body)) = (key.value(), value.value());
+    Ok(Record { key: Key::new(partition, place), version, body: body.to_vec() })
 }
 
-async fn join<T>(task: tokio::task::JoinHandle<Result<T, StateError>>) -> Result<T, StateError> {
-    task.await.unwrap_or_else(|e| Err(StateError::Unavailable(e.to_string())))
+fn apply(transaction: &WriteTransaction, write: &Write) -> Result<(), StateError> {
+    let mut table = transaction.open_table(RECORDS).map_err(unavailable)?;
+    let key = write.key();
+    let at = (key.partition.as_str(), key.place.as_str());
+    let standing = table.get(at).map_err(unavailable)?.map_or(0, |row| row.value().0);
+    let expected = match write {
+        Write::Create(..) => 0,
+        Write::Replace(_, version, _) | Write::Remove(_, version) | Write::Require(_, version) => *version,
+    };
+    // No record has version 0: only a creation finds nothing.
+    if standing != expected {
+        return Err(StateError::Conflict(key.to_string()));
+    }
+    if let Some(body) = write.body() {
+        let row = (expected.saturating_add(1), body.keep_until.unwrap_or(0), body.bytes.as_slice());
+        table.insert(at, row).map_err(unavailable)?;
+    } else if matches!(write, Write::Remove(..)) {
+        table.remove(at).map_err(unavailable)?;
+    }
+    Ok(())
 }
 
+/// Runs off the async threads. A caller that walks away does not stop a transaction that has begun.
 fn blocking<'a, T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StateError> + Send + 'static,
 ) -> BoxFuture<'a, Result<T, StateError>> {
-    Box::pin(async move { join(tokio::task::spawn_blocking(work)).await })
-}
-
-fn get_json<'k, K, T>(
-    table: &impl ReadableTable<K, &'static [u8]>,
-    key: K::SelfType<'k>,
-) -> Result<Option<T>, StateError>
-where
-    K: redb::Key + 'static,
-    K::SelfType<'k>: std::borrow::Borrow<K::SelfType<'k>>,
-    T: DeserializeOwned,
-{
-    match table.get(key).map_err(unavailable)? {
-        Some(row) => from_json(row.value()).map(Some),
-        None => Ok(None),
-    }
-}
-
-fn to_json(value: &impl Serialize) -> Result<Vec<u8>, StateError> {
-    serde_json::to_vec(value).map_err(|e| StateError::Corrupt(e.to_string()))
-}
-
-fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StateError> {
-    serde_json::from_slice(bytes).map_err(|e| StateError::Corrupt(e.to_string()))
-}
-
-fn owned((a, b): (&str, &str)) -> (String, String) {
-    (a.to_owned(), b.to_owned())
+    Box::pin(async move {
+        let task = tokio::task::spawn_blocking(work);
+        task.await.unwrap_or_else(|e| Err(StateError::Unavailable(e.to_string())))
+    })
 }
 
 fn unavailable(error: impl std::fmt::Display) -> StateError {

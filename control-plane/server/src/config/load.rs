@@ -59,6 +59,7 @@ pub fn parse(text: &str, base: &Path) -> Result<Config, ConfigError> {
         ingest: sections.section("ingest"),
         playback: sections.section("playback"),
         rentals: sections.section("rentals"),
+        payments: sections.section("payments"),
         player: sections.section("player"),
     };
     mistakes.extend(table.keys().map(|key| format!("{key}: there is no such key")));

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use control_api::keys::OperatorKey;
 use control_api::{TokenKey, TokenVerifier};
-use control_plane::adapters::redb::RedbState;
+use control_plane::adapters::redb::RedbRecords;
 use control_plane::entropy::SystemEntropy;
 use control_plane::init::init;
 use control_plane::seams::{
     BoxFuture, Catalog, PackageJob, Progress, ThumbnailJob, ToolError, TranscodeJob, Transcoder,
 };
 use control_plane::serve::{Outside, Running, start};
+use control_plane::state::State;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -19,7 +20,7 @@ use tokio::net::TcpStream;
 use crate::records;
 use crate::support::{Api, StandingClock, config, until};
 
-const NOW: u64 = 1_800_000_000;
+pub(crate) const NOW: u64 = 1_800_000_000;
 const DAY: u64 = 86_400;
 
 /// Tools that refuse every film, or never come to an end: these tests are about the API.
@@ -51,19 +52,19 @@ impl Transcoder for Refusing {
     }
 }
 
-struct World {
+pub(crate) struct World {
     directory: tempfile::TempDir,
-    clock: Arc<StandingClock>,
-    running: Running,
-    api: Api,
+    pub(crate) clock: Arc<StandingClock>,
+    pub(crate) running: Running,
+    pub(crate) api: Api,
 }
 
 /// A control plane with one published title, `bbb`.
-async fn world(more: &str) -> World {
+pub(crate) async fn world(more: &str) -> World {
     let directory = tempfile::tempdir().expect("a directory");
     let config = config(directory.path(), more);
     init(&config, &SystemEntropy::new()).expect("keys and directories");
-    let state = RedbState::open(&config.state.path).expect("a state file");
+    let state = State::new(Arc::new(RedbRecords::open(&config.state.path).expect("a state file")));
     state.put(&records::published("bbb")).await.expect("a title");
     drop(state);
     for film in ["film.mp4", "endless.mp4"] {
@@ -74,6 +75,7 @@ async fn world(more: &str) -> World {
         clock: clock.clone(),
         entropy: Arc::new(SystemEntropy::new()),
         transcoder: Arc::new(Refusing { stuck_at: "endless.mp4" }),
+        payments: None,
     };
     let key = std::fs::read_to_string(&config.keys.operator).expect("a key file");
     let key = OperatorKey::parse(&key).expect("a key").bearer();
@@ -118,6 +120,13 @@ async fn who_may() {
         ("GET", "/v1/viewers/ann/entitlements", 401, 401, 200),
         ("GET", "/v1/viewers/a%2fb/entitlements", 401, 401, 400),
         ("POST", "/v1/sessions", 401, 401, 415),
+        ("POST", "/v1/sessions/s1/beacons", 401, 401, 415),
+        ("GET", "/v1/viewers/ann/bookmarks", 401, 401, 200),
+        ("GET", "/v1/viewers/ann/audit", 401, 401, 200),
+        ("POST", "/v1/viewers/ann/entitlements/e1/refund", 401, 401, 415),
+        ("POST", "/v1/viewers/ann/entitlements/e1/events", 401, 401, 415),
+        ("PUT", "/v1/titles/bbb/prices/rental", 401, 401, 415),
+        ("GET", "/v1/titles/bbb/prices/rental", 401, 401, 409),
         ("GET", "/v1", 401, 401, 404),
         ("GET", "/v1/", 401, 401, 404),
         ("GET", "/v1/no/such/path", 401, 401, 404),
@@ -203,7 +212,7 @@ async fn a_purchase_is_made_once() {
     assert_eq!(first.status, 201);
     world.clock.set(NOW + 5);
     let again = api.buy("order-1", &purchase("ann", "rental")).await;
-    assert_eq!((again.status, &again.body), (201, &first.body), "the same answer, byte for byte");
+    assert_eq!((again.status, &again.body), (200, &first.body), "the same right, byte for byte");
     let quoted = api.buy("\"order-1\"", &purchase("ann", "rental")).await;
     assert_eq!(quoted.body, first.body);
     let other = api.buy("order-1", &purchase("ann", "purchase")).await;
@@ -269,7 +278,7 @@ fn check_session(world: &World, session: &Value, now: u64) {
 /// Of many first sessions at once all agree on when the rental ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_first_play_happens_once() {
-    let world = world("").await;
+    let world = world("[playback]\nstreams = 20").await;
     world.api.buy("k1", &purchase("ann", "rental")).await;
     let players = (0..20).map(|n| {
         let (api, clock) = (world.api.clone(), Arc::clone(&world.clock));
@@ -285,6 +294,43 @@ async fn a_first_play_happens_once() {
     let held = &held["entitlements"][0];
     let first = held["first_played_at"].as_u64().expect("played");
     assert_eq!(held["finish_by"], first + 2 * DAY);
+    world.running.stop().await;
+}
+
+/// Screens have places, players say where they are, and the next session begins there.
+#[tokio::test]
+async fn screens_and_beacons() {
+    let world = world("[playback]\nstreams = 1").await;
+    let api = &world.api;
+    api.buy("k1", &purchase("ann", "rental")).await;
+    let on = |device: &str, take_over: bool| json!({ "viewer": "ann", "title": "bbb", "device": device, "take_over": take_over });
+    let first = api.post("/v1/sessions", &on("tv", false)).await.json();
+    assert_eq!((&first["resume_at_ms"], &first["beacon_every_s"]), (&json!(0), &json!(30)));
+    api.buy("k2", &purchase("ann", "purchase")).await;
+    let full = api.post("/v1/sessions", &on("pad", false)).await;
+    assert_eq!((full.status, full.code()), (409, "too-many-streams".to_owned()));
+    assert!(full.json()["detail"].as_str().is_some_and(|text| text.contains("bbb")), "{full:?}");
+    let held = api.get("/v1/viewers/ann/entitlements").await.json();
+    let bought =
+        held["entitlements"].as_array().into_iter().flatten().find(|held| held["kind"] == "purchase");
+    assert_eq!(bought.expect("bought")["first_played_at"], Value::Null, "who was refused has not played");
+    let beacon = async |session: &Value, body: Value| {
+        let path = format!("/v1/sessions/{}/beacons", session["session"].as_str().expect("a session"));
+        api.post(&path, &body).await
+    };
+    let heard = beacon(&first, json!({ "viewer": "ann", "position_ms": 61_000 })).await;
+    assert_eq!((heard.status, heard.json()), (200, json!({ "lease_until": NOW + 90 })));
+    let stranger = beacon(&first, json!({ "viewer": "bob", "position_ms": 1 })).await;
+    assert_eq!((stranger.status, stranger.code()), (409, "stream-ended".to_owned()));
+    let second = api.post("/v1/sessions", &on("pad", true)).await.json();
+    assert_eq!(second["resume_at_ms"], 61_000);
+    let lost = beacon(&first, json!({ "viewer": "ann", "position_ms": 62_000 })).await;
+    assert_eq!(lost.code(), "stream-ended");
+    let ended = beacon(&second, json!({ "viewer": "ann", "position_ms": 70_000, "ended": true })).await;
+    assert_eq!(ended.status, 200);
+    assert_eq!(api.post("/v1/sessions", &on("tv", false)).await.status, 201, "its place is free");
+    let marks = api.get("/v1/viewers/ann/bookmarks").await.json();
+    assert_eq!(marks, json!({ "bookmarks": [{ "title": "bbb", "position_ms": 70_000, "at": NOW }] }));
     world.running.stop().await;
 }
 
@@ -397,6 +443,7 @@ async fn a_start_that_cannot_be_says_why() {
         clock: StandingClock::at(NOW),
         entropy: Arc::new(SystemEntropy::new()),
         transcoder: Arc::new(Refusing { stuck_at: "endless.mp4" }),
+        payments: None,
     };
     let why = async |config: &control_plane::config::Config| match start(config, outside()).await {
         Ok(_) => "it started".to_owned(),

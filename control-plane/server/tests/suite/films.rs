@@ -9,11 +9,12 @@ use std::time::Duration;
 use control::ingest::RetryPolicy;
 use control_api::rest::{CaptionSource, Stage};
 use control_plane::adapters::directory::DirectoryStore;
-use control_plane::adapters::redb::RedbState;
+use control_plane::adapters::redb::RedbRecords;
 use control_plane::adapters::s3::S3Store;
 use control_plane::adapters::tools::Tools;
 use control_plane::ingest::{Ingests, Options, World};
 use control_plane::seams::{Catalog, CatalogEntry, ObjectStore, Payload, Transcoder};
+use control_plane::state::State;
 use control_plane::telemetry::Metrics;
 use futures_util::TryStreamExt;
 use media::index::{GROUPS_OBJECT, INDEX_OBJECT, SigningKey};
@@ -59,7 +60,7 @@ pub(crate) fn order() -> CatalogEntry {
 
 /// The stores of one data directory, as a process opens them.
 pub(crate) struct Stores {
-    pub(crate) state: Arc<RedbState>,
+    pub(crate) state: Arc<State>,
     pub(crate) mezzanine: Arc<dyn ObjectStore>,
     pub(crate) packages: Arc<dyn ObjectStore>,
     pub(crate) work: PathBuf,
@@ -69,9 +70,9 @@ impl Stores {
     pub(crate) async fn open(data: &Path, mezzanine: &Path) -> Self {
         std::fs::create_dir_all(data).expect("a directory");
         // A transaction that a dropped task began still runs to its end and holds the file until then.
-        let state = until("the state file", async || RedbState::open(&data.join("state.redb")).ok()).await;
+        let state = until("the state file", async || RedbRecords::open(&data.join("state.redb")).ok()).await;
         Self {
-            state: Arc::new(state),
+            state: Arc::new(State::new(Arc::new(state))),
             mezzanine: Arc::new(DirectoryStore::open(mezzanine).await.expect("opened")),
             packages: Arc::new(DirectoryStore::open(&data.join("packages")).await.expect("opened")),
             work: data.join("work"),

@@ -3,8 +3,14 @@
 
 mod api;
 mod crashes;
+mod doors;
+mod dynamo;
 mod films;
 mod process;
+mod purchases;
 mod records;
+mod rentals;
+mod replicas;
+mod roku;
 mod stores;
 mod support;

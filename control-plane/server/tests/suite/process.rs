@@ -14,7 +14,7 @@ use crate::support::{Api, tools, until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_weir-control-plane");
 
-async fn run(config: &Path, arguments: &[&str]) -> (ExitStatus, String) {
+pub(crate) async fn run(config: &Path, arguments: &[&str]) -> (ExitStatus, String) {
     let output =
         Command::new(PROGRAM).arg("--config").arg(config).args(arguments).output().await.expect("runs");
     let text = [output.stdout, output.stderr].concat();
@@ -22,12 +22,12 @@ async fn run(config: &Path, arguments: &[&str]) -> (ExitStatus, String) {
 }
 
 /// A running program and its API.
-struct Served {
-    process: Child,
-    api: Api,
+pub(crate) struct Served {
+    pub(crate) process: Child,
+    pub(crate) api: Api,
 }
 
-async fn serve(directory: &Path) -> Served {
+pub(crate) async fn serve(directory: &Path) -> Served {
     let ready = directory.join("data/ready.json");
     let _stale = std::fs::remove_file(&ready);
     let mut command = Command::new(PROGRAM);

@@ -134,6 +134,10 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     pub(crate) async fn bucket(&self, name: &str) {
         let made = Api::new(&self.address, None).send("PUT", &format!("/{name}"), &[], "").await;
         assert_eq!(made.status, 200);

@@ -39,9 +39,14 @@ pub(crate) fn tools() -> Option<Tools> {
     })
 }
 
-#[expect(clippy::print_stderr, reason = "whoever reads the test log must see that nothing was tested")]
 pub(crate) fn skip(why: &str) {
-    eprintln!("SKIPPED: {why}; `cargo xtask test` fetches what is missing");
+    skip_until(why, "cargo xtask test");
+}
+
+/// The command fetches what is missing.
+#[expect(clippy::print_stderr, reason = "whoever reads the test log must see that nothing was tested")]
+pub(crate) fn skip_until(why: &str, command: &str) {
+    eprintln!("SKIPPED: {why}; `{command}` fetches what is missing");
 }
 
 /// A clock that moves when told to.
@@ -139,6 +144,17 @@ impl Api {
         headers: &[(&str, &str)],
         body: &str,
     ) -> Answer {
+        self.try_send(method, path, headers, body).await.expect("an answer")
+    }
+
+    /// `None` if there is no whole answer: the server is not there, or dies meanwhile.
+    pub(crate) async fn try_send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Option<Answer> {
         let mut request = hyper::Request::builder().method(method).uri(format!("{}{path}", self.base));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -147,10 +163,10 @@ impl Api {
             request = request.header("Authorization", format!("Bearer {key}"));
         }
         let request = request.body(Full::new(Bytes::from(body.to_owned()))).expect("a request");
-        let response = self.client.request(request).await.expect("an answer");
+        let response = self.client.request(request).await.ok()?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let body = response.into_body().collect().await.expect("a whole body").to_bytes();
-        Answer { status, headers, body }
+        let body = response.into_body().collect().await.ok()?.to_bytes();
+        Some(Answer { status, headers, body })
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

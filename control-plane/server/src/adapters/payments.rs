@@ -1,0 +1,4 @@
+//! Those who take the viewers' money.
+
+pub mod roku;
+pub mod vouched;
