@@ -27,8 +27,11 @@ use crate::{Fault, Workload};
 
 const MEASURES: [Measure; 2] =
     [Measure::less("month_by_optimum", "ratio"), Measure::less("order_changes", "count")];
-const OVERALL: [Measure; 2] =
-    [Measure::less("all_months_by_optimum", "ratio"), Measure::less("worst_month_by_optimum", "ratio")];
+const OVERALL: [Measure; 3] = [
+    Measure::less("all_months_by_optimum", "ratio"),
+    Measure::less("worst_month_by_optimum", "ratio"),
+    Measure::less("months_over_1.05_of_optimum", "count"),
+];
 const DECISION: [Measure; 1] = [Measure::less("decision_p99", "us")];
 
 /// Runs every month on both sides, and times decisions.
@@ -54,7 +57,7 @@ pub fn run(workload: &Workload) -> Result<Vec<Comparison>, Fault> {
     let mut results = compare("cost", &MEASURES, &samples, hash)?;
     let overall = |side| {
         let all = spent.by_side[side as usize] / spent.best;
-        Sample { side, figures: vec![all, worst(&samples, side)] }
+        Sample { side, figures: vec![all, worst(&samples, side), far(&samples, side)] }
     };
     results.extend(compare("cost", &OVERALL, &Side::ALL.map(overall), hash)?);
     let decisions: Vec<Sample> = interleaved(workload.runs).into_iter().map(decisions).collect();
@@ -76,6 +79,11 @@ fn sample(side: Side, outcome: &Outcome, best: f64) -> Sample {
 fn worst(samples: &[Sample], side: Side) -> f64 {
     let ratios = samples.iter().filter(|sample| sample.side == side).map(|sample| sample.figures[0]);
     ratios.fold(0.0, f64::max)
+}
+
+/// How many months cost more than a twentieth over the optimum.
+fn far(samples: &[Sample], side: Side) -> f64 {
+    samples.iter().filter(|sample| sample.side == side && sample.figures[0] > 1.05).count() as f64
 }
 
 /// Sources that a decision is made among.

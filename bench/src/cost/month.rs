@@ -151,7 +151,7 @@ fn setup(offers: &[(&str, Deal)], extras: &str) -> Result<Setup, Fault> {
     let sheet = Sheet::parse(&format!("{SHEET}{extras}")).map_err(|error| drawing(error.to_string()))?;
     let terms = offers.iter().map(|(name, deal)| {
         let source = name.parse().map_err(|error: sourcing::SourceIdError| drawing(error.to_string()))?;
-        Ok(Terms { source, fixed: Price::default(), deal: deal.clone() })
+        Ok(Terms { source, fixed: Price::default(), deal: deal.clone(), partial: false })
     });
     let terms: Vec<Terms> = terms.collect::<Result<_, Fault>>()?;
     let list = |problems: Vec<String>| drawing(problems.join("; "));

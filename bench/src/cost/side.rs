@@ -15,6 +15,8 @@ use crate::stats::Side;
 /// Bytes of one want.
 const SEGMENT: u64 = 4_000_000;
 const SLOT: u64 = 300;
+/// How often prices are posted within a slot. A gateway does it every second.
+const STEPS: u64 = 10;
 
 /// What a month came to.
 pub(super) struct Outcome {
@@ -73,30 +75,38 @@ pub(super) fn run_month(side: Side, month: &Month) -> Result<Outcome, Fault> {
 }
 
 impl Buyer<'_> {
-    /// Prices at the beginning of the slot, then everything that is missed in it.
-    fn slot(&mut self, side: Side, now: u64, demand: u64, fails: impl Fn(usize) -> bool) {
+    /// Everything that is missed in a slot, in steps: at each, and whenever a link is full, prices are posted.
+    fn slot(&mut self, side: Side, start: u64, demand: u64, fails: impl Fn(usize) -> bool) {
+        for step in 0..STEPS {
+            let now = start + step * SLOT / STEPS;
+            let share = demand * (step + 1) / STEPS - demand * step / STEPS;
+            let mut left = share;
+            while left > 0 {
+                // A step passes as its bytes are bought.
+                let passed = (u128::from(share - left) * u128::from(SLOT / STEPS) / u128::from(share)) as u64;
+                let Some(bought) = self.buy(side, now + passed, left, &fails) else { return };
+                left -= bought;
+            }
+        }
+        self.meter.observe(start + SLOT - 1, &self.readings);
+    }
+
+    /// Posts prices and buys from the first source in the order, until a link is full.
+    fn buy(&mut self, side: Side, now: u64, left: u64, fails: &impl Fn(usize) -> bool) -> Option<u64> {
         self.meter.observe(now, &self.readings);
-        let mut quotes = self.meter.quotes(now);
+        let quotes = self.meter.quotes(now);
         if self.policy.step(now, &quotes.prices) == Verdict::Changed {
             self.order_changes += 1;
         }
-        let mut left = demand;
-        while left > 0 {
-            let choice = match side {
-                Side::Ours => self.choose(&quotes, &fails),
-                Side::Naive => (0..self.month.sources.len()).find(|source| !fails(*source)),
-            };
-            let Some(source) = choice else { break };
-            let bytes = left.min(self.room(side, &quotes, source));
-            let count = &mut self.readings.sources[source];
-            count.bytes += bytes;
-            count.requests += bytes / SEGMENT;
-            left -= bytes;
-            if let Some((link, _)) = self.policy.prices()[source].link {
-                quotes.allowances[link] = quotes.allowances[link].saturating_sub(bytes);
-            }
-        }
-        self.meter.observe(now + SLOT - 1, &self.readings);
+        let source = match side {
+            Side::Ours => self.choose(&quotes, fails)?,
+            Side::Naive => (0..self.month.sources.len()).find(|source| !fails(*source))?,
+        };
+        let bytes = left.min(self.room(side, &quotes, source));
+        let count = &mut self.readings.sources[source];
+        count.bytes += bytes;
+        count.requests += bytes / SEGMENT;
+        Some(bytes)
     }
 
     /// How much goes to a source before the next decision: a link's allowance, or all.

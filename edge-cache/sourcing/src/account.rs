@@ -19,6 +19,13 @@ pub const MAX_LINKS: usize = 8;
 /// (this slot's bandwidth, a neighbour's free bytes) is used first.
 const SUNK: Rate = Rate::attodollars(1);
 
+/// Free bytes are spent when they are at least this much of what is ahead, in percent.
+const SPEND_FROM: u64 = 95;
+/// They are saved when they are less than this; between the two things stay as they are.
+const SAVE_BELOW: u64 = 85;
+/// They are saved when what steps in for the cheapest source costs over so many times as much.
+const WORTH: u64 = 2;
+
 /// A link's bytes beyond what it was filled to raise the bill for the whole month.
 fn beyond_level(per_mbps: Dollars) -> Rate {
     Rate::average(level_price(SLOT_SECONDS * 1_000_000, per_mbps), SLOT_SECONDS * 1_000_000)
@@ -48,6 +55,8 @@ pub struct Terms {
     pub fixed: Price,
     /// What the sheet says it takes.
     pub deal: Deal,
+    /// Whether it has only some of what is wanted, as a neighbour does.
+    pub partial: bool,
 }
 
 /// Something that is counted over a month and billed as a whole.
@@ -97,19 +106,21 @@ impl Line {
     #[must_use]
     pub fn rate(&self, volume: u64, ahead: u64) -> Rate {
         match &self.pricing {
+            _ if self.left(volume) > 0 => SUNK,
             Pricing::Ladder(ladder) => ladder.outlook(volume, ahead),
-            Pricing::Plan { included, .. } if volume < *included => SUNK,
-            Pricing::Plan { included, beyond, .. } => beyond.outlook(volume - included, ahead),
+            Pricing::Plan { included, beyond, .. } => beyond.outlook(volume.saturating_sub(*included), ahead),
             Pricing::Transit(per_mbps) => beyond_level(*per_mbps),
         }
     }
 
-    /// What is left of a plan.
+    /// What is left that costs nothing more: the rest of a plan, or of what is free every month.
     fn left(&self, volume: u64) -> u64 {
-        match &self.pricing {
-            Pricing::Plan { included, .. } => included.saturating_sub(volume),
-            _ => 0,
-        }
+        let free = match &self.pricing {
+            Pricing::Plan { included, beyond, .. } => included.saturating_add(beyond.free()),
+            Pricing::Ladder(ladder) => ladder.free(),
+            Pricing::Transit(_) => 0,
+        };
+        free.saturating_sub(volume)
     }
 }
 
@@ -124,6 +135,8 @@ pub struct Charge {
     pub requests: Option<usize>,
     /// The link that it comes over, counted among the links.
     pub link: Option<usize>,
+    /// Whether it has only some of what is wanted: nobody to rely on.
+    pub partial: bool,
 }
 
 /// What one source takes now.
@@ -165,6 +178,10 @@ pub struct Volume {
     pub used: Vec<u64>,
     /// Bytes that will still be bought.
     pub bytes_ahead: u64,
+    /// Those of them that no link will carry.
+    pub beyond_links: u64,
+    /// Whether free bytes are kept for worse times.
+    pub saving: bool,
     /// Requests that will still be made.
     pub requests_ahead: u64,
 }
@@ -189,7 +206,7 @@ impl Account {
     }
 
     fn charge(&mut self, sheet: &Sheet, terms: &Terms) -> Result<Charge, String> {
-        let Terms { fixed, deal, .. } = terms;
+        let Terms { fixed, deal, partial, .. } = terms;
         let requests = match &deal.requests {
             Some(id) => Some((id, sheet.per_request(id).map_err(|why| format!("requests: {why}"))?)),
             None => None,
@@ -223,7 +240,7 @@ impl Account {
         };
         let covered = plan.is_some() && requests.is_none();
         let fixed = if covered { Price { picodollars_per_request: 0, ..*fixed } } else { *fixed };
-        Ok(Charge { fixed, bytes, requests, link })
+        Ok(Charge { fixed, bytes, requests, link, partial: *partial })
     }
 
     fn link(&mut self, sheet: &Sheet, id: &str) -> Result<usize, String> {
@@ -249,7 +266,63 @@ impl Account {
     /// What each source takes now, in the order of the sources.
     #[must_use]
     pub fn prices(&self, volume: &Volume) -> Vec<SourcePrice> {
-        self.charges.iter().map(|charge| self.price(charge, volume)).collect()
+        let mut prices: Vec<SourcePrice> =
+            self.charges.iter().map(|charge| self.price(charge, volume)).collect();
+        if let Some((_, cheapest)) = self.cheapest(volume).filter(|_| volume.saving) {
+            // Behind the cheapest by more than the planner's band, before anything that costs more.
+            let behind = cheapest.plus(Rate::attodollars(cheapest.get() / 10));
+            prices.iter_mut().filter(|price| price.byte == SUNK).for_each(|price| price.byte = behind);
+        }
+        prices
+    }
+
+    /// Whether free bytes are better kept for worse times, which is so when all of them will be used before the month
+    /// ends, and when what steps in for the cheapest source costs much more than it.
+    #[must_use]
+    pub fn worth_saving(&self, volume: &Volume) -> bool {
+        let percent = if volume.saving { SPEND_FROM } else { SAVE_BELOW };
+        let scarce =
+            u128::from(self.free_left(volume)) * 100 < u128::from(volume.beyond_links) * u128::from(percent);
+        let Some((at, cheapest)) = self.cheapest(volume) else { return false };
+        let others = self.full_sources().filter(|(other, _)| *other != at);
+        let next = others.map(|(_, charge)| self.beyond_free(charge, volume).0).min();
+        scarce && next.is_some_and(|next| next.get() / WORTH > cheapest.get())
+    }
+
+    /// Sources that have everything and come over no link. A neighbour has what it has.
+    fn full_sources(&self) -> impl Iterator<Item = (usize, &Charge)> {
+        let charges = self.charges.iter().enumerate();
+        charges.filter(|(_, charge)| charge.link.is_none() && !charge.partial)
+    }
+
+    /// The cheapest full source that has nothing free left, and what a byte costs there.
+    fn cheapest(&self, volume: &Volume) -> Option<(usize, Rate)> {
+        let rate = |(at, charge)| match self.beyond_free(charge, volume) {
+            (rate, 0) => Some((at, rate)),
+            _ => None,
+        };
+        self.full_sources().filter_map(rate).min_by_key(|(_, rate)| *rate)
+    }
+
+    /// What a source's byte costs beyond what is free, and how much is free.
+    fn beyond_free(&self, charge: &Charge, volume: &Volume) -> (Rate, u64) {
+        let line = charge.bytes.and_then(|at| Some((self.lines.get(at)?, *volume.used.get(at)?)));
+        match line {
+            Some((line, used)) => {
+                let left = line.left(used);
+                (line.rate(used.saturating_add(left), volume.beyond_links), left)
+            }
+            None => (SourcePrice::from(charge.fixed).byte, 0),
+        }
+    }
+
+    /// All that is free, counted once where sources share it.
+    fn free_left(&self, volume: &Volume) -> u64 {
+        let mut lines: Vec<usize> = self.full_sources().filter_map(|(_, charge)| charge.bytes).collect();
+        lines.sort_unstable();
+        lines.dedup();
+        let left = lines.iter().filter_map(|at| Some(self.lines.get(*at)?.left(*volume.used.get(*at)?)));
+        left.fold(0_u64, u64::saturating_add)
     }
 
     fn price(&self, charge: &Charge, volume: &Volume) -> SourcePrice {
@@ -258,7 +331,8 @@ impl Account {
             line.map(|(line, used)| line.rate(used, ahead))
         };
         let fixed = SourcePrice::from(charge.fixed);
-        let byte = rate(charge.bytes, volume.bytes_ahead).unwrap_or(fixed.byte);
+        let ahead = if charge.link.is_some() { volume.bytes_ahead } else { volume.beyond_links };
+        let byte = rate(charge.bytes, ahead).unwrap_or(fixed.byte);
         let request = rate(charge.requests, volume.requests_ahead).unwrap_or(fixed.request);
         let link = charge.link.and_then(|at| {
             let beyond = self.lines.get(*self.links.get(at)?)?.rate(0, 0);
@@ -267,24 +341,17 @@ impl Account {
         SourcePrice { byte, request, link }
     }
 
-    /// The least that so many bytes cost on sources that come over no link: what is left of plans first, then
-    /// all of the rest at one source, as volume makes cheaper. `None` when there is no such source.
+    /// The least that so many bytes cost on full sources: what is free first, then all of the rest at one source, as
+    /// volume makes cheaper. `None` when there is no such source.
     #[must_use]
     pub fn elsewhere(&self, volume: &Volume, bytes: u64) -> Option<Dollars> {
-        let free: Vec<&Charge> = self.charges.iter().filter(|charge| charge.link.is_none()).collect();
-        let line =
-            |charge: &&Charge| Some((self.lines.get(charge.bytes?)?, *volume.used.get(charge.bytes?)?));
-        let mut plans: Vec<usize> = free.iter().filter_map(|charge| charge.bytes).collect();
-        plans.sort_unstable();
-        plans.dedup();
-        let left = plans.iter().filter_map(|at| Some(self.lines.get(*at)?.left(*volume.used.get(*at)?)));
-        let left = left.fold(0_u64, u64::saturating_add).min(bytes);
-        let rest = bytes - left;
-        let cost = |charge: &&Charge| match line(charge) {
+        let rest = bytes.saturating_sub(self.free_left(volume));
+        let line = |charge: &Charge| Some((self.lines.get(charge.bytes?)?, *volume.used.get(charge.bytes?)?));
+        let cost = |(_, charge): (usize, &Charge)| match line(charge) {
             Some((line, used)) => line.cost_of(used + line.left(used), rest),
             None => SourcePrice::from(charge.fixed).byte.of(rest),
         };
-        free.iter().map(cost).min()
+        self.full_sources().map(cost).min()
     }
 }
 

@@ -14,7 +14,7 @@ use sourcing::account::{Account, Deal, Terms};
 use sourcing::meter::{Baselines, Count, Ledger, Meter, Readings, Setup};
 use sourcing::policy::{Policy, Verdict};
 use sourcing::tariff::{Month, Sheet};
-use sourcing::{SourceId, SourceReport, Sources};
+use sourcing::{SourceId, SourceKind, SourceReport, Sources};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -82,7 +82,7 @@ impl Prices {
 }
 
 fn terms(source: SourceId, deal: Deal) -> Terms {
-    Terms { source, fixed: sourcing::Price::default(), deal }
+    Terms { source, fixed: sourcing::Price::default(), deal, partial: false }
 }
 
 fn read_sheet(path: &Path) -> Result<Sheet, String> {
@@ -183,7 +183,10 @@ fn setup(prices: &Prices, reports: &[SourceReport]) -> Result<Setup, Vec<String>
     };
     let terms: Vec<Terms> = reports
         .iter()
-        .map(|report| Terms { fixed: report.price, ..terms(report.id.clone(), deal(&report.id)) })
+        .map(|report| {
+            let partial = report.kind == SourceKind::Peer;
+            Terms { fixed: report.price, partial, ..terms(report.id.clone(), deal(&report.id)) }
+        })
         .collect();
     Ok(Setup {
         sources: reports.iter().map(|report| report.id.clone()).collect(),

@@ -116,6 +116,7 @@ fn terms(rows: &[Row]) -> Vec<Terms> {
         source: format!("s{at}").parse().expect("a name"),
         fixed: Price { picodollars_per_byte: *per_gb, picodollars_per_request: 0 },
         deal: Deal { bytes: named(bytes), requests: named(requests), transit: None },
+        partial: false,
     });
     terms.collect()
 }
@@ -168,7 +169,8 @@ impl Brute {
     fn average(&self, id: &str, used: u64, ahead: u64, step: u64) -> f64 {
         let schedule = self.schedule(id);
         let price = |at: f64| schedule.iter().find(|(upto, _)| at < *upto).expect("the last has no end").1;
-        let lasts = self.find("plan", id).is_some() && (used as f64) < schedule[0].0;
+        // What is free is used first, whatever comes after it.
+        let lasts = schedule[0].1 == 0.0 && (used as f64) < schedule[0].0;
         if ahead == 0 || lasts {
             return price(used as f64);
         }
@@ -202,7 +204,7 @@ fn volume(account: &Account, used: u64, ahead: u64) -> Volume {
     };
     let count = |line: &Line| if requests(line) { used / SEGMENT } else { used };
     let used = account.lines.iter().map(count).collect();
-    Volume { used, bytes_ahead: ahead, requests_ahead: ahead / SEGMENT }
+    Volume { used, bytes_ahead: ahead, beyond_links: ahead, requests_ahead: ahead / SEGMENT, saving: false }
 }
 
 fn order(prices: &[SourcePrice]) -> Vec<usize> {
@@ -261,6 +263,45 @@ fn a_plan_is_used_before_anything_that_costs_and_after_what_expires_sooner() {
     assert_eq!(line.bill(GiB(102_400 + 1_024 + 100).bytes()), "12008.5".parse().expect("dollars"));
 }
 
+/// A partner at 0.006 dollars for a GB beside a contract of 100 TiB: 60 GB in 100 of what is ahead are free, so the
+/// contract waits, ready for the day on which the partner fails; towards the end it is spent.
+#[test]
+fn free_bytes_are_kept_for_worse_times() {
+    let rows: &[Row] = &[("", "", 6_000), ("contract.cloudfront", "", 0), ("aws.egress.internet.us", "", 0)];
+    let mut terms = terms(rows);
+    terms[0].fixed = Price { picodollars_per_byte: 6, picodollars_per_request: 0 };
+    let account = Account::new(&sheet(), &terms).expect("an account");
+    let free = GiB(102_400 + 1_024 + 100).bytes();
+    let at = |ahead_percent: u64, saving| {
+        let ahead = free / 100 * ahead_percent;
+        let volume = Volume { saving, ..volume(&account, 0, ahead) };
+        let saving = account.worth_saving(&volume);
+        (saving, order(&account.prices(&Volume { saving, ..volume })))
+    };
+    assert_eq!(at(90, false), (false, vec![1, 2, 0]), "it would be lost at the end of the month");
+    assert_eq!(at(167, false), (true, vec![0, 1, 2]), "behind the partner, and before its own overage");
+    assert_eq!(at(110, false), (false, vec![1, 2, 0]), "hardly scarce");
+    assert_eq!(at(110, true), (true, vec![0, 1, 2]), "and so it stays as it was");
+    assert_eq!(at(104, true), (false, vec![1, 2, 0]));
+    // Without a dear alternative there is nothing to be afraid of.
+    let rows: &[Row] =
+        &[("bunny.volume", "", 0), ("contract.cloudfront", "", 0), ("bunny.standard.na_eu", "", 0)];
+    let account = Account::new(&sheet(), &self::terms(rows)).expect("an account");
+    assert!(!account.worth_saving(&volume(&account, 0, free * 3)));
+}
+
+#[test]
+fn a_neighbour_is_nobody_to_rely_on() {
+    let mut terms = terms(&[("", "", 0), ("bunny.volume", "", 0)]);
+    terms[0].partial = true;
+    let account = Account::new(&sheet(), &terms).expect("an account");
+    let at = volume(&account, 0, 0);
+    assert_eq!(account.elsewhere(&at, Gb::tb(100).bytes()), Some(Dollars::whole(500)), "it has what it has");
+    let alone = Account::new(&sheet(), &terms[..1]).expect("an account");
+    assert_eq!(alone.elsewhere(&volume(&alone, 0, 0), 1), None);
+    assert_eq!(order(&account.prices(&at)), [0, 1], "but it is asked first");
+}
+
 #[test]
 fn a_link_is_free_until_its_allowance_is_used_up() {
     let deal = |bytes: Option<&str>| Deal {
@@ -270,7 +311,12 @@ fn a_link_is_free_until_its_allowance_is_used_up() {
     };
     let terms = [("parent", deal(None)), ("store", deal(Some("bunny.volume")))];
     let terms: Vec<Terms> = terms
-        .map(|(id, deal)| Terms { source: id.parse().expect("a name"), fixed: Price::default(), deal })
+        .map(|(id, deal)| Terms {
+            source: id.parse().expect("a name"),
+            fixed: Price::default(),
+            deal,
+            partial: false,
+        })
         .into();
     let account = Account::new(&sheet(), &terms).expect("an account");
     assert_eq!(
@@ -291,7 +337,7 @@ fn elsewhere_fills_plans_and_then_the_cheapest() {
     let rows: &[Row] =
         &[("contract.cloudfront", "aws.cloudfront.https_req.eu", 0), ("bunny.volume", "", 0), ("", "", 90)];
     let account = Account::new(&sheet(), &terms(rows)).expect("an account");
-    let included = GiB(102_400).bytes();
+    let included = GiB(102_400 + 1_024).bytes();
     let at = volume(&account, 0, 0);
     assert_eq!(account.elsewhere(&at, included), Some(Dollars::ZERO));
     let more = Gb::tb(100).bytes();
@@ -311,7 +357,12 @@ fn deals_that_the_sheet_does_not_know_are_told_together() {
         ("d", deal("", "", "bunny.volume")),
         ("e", deal("bunny.volume", S3_GET, "transit.hub.10g")),
     ]
-    .map(|(id, deal)| Terms { source: id.parse().expect("a name"), fixed: Price::default(), deal })
+    .map(|(id, deal)| Terms {
+        source: id.parse().expect("a name"),
+        fixed: Price::default(),
+        deal,
+        partial: false,
+    })
     .into();
     assert_eq!(
         Account::new(&sheet(), &terms),

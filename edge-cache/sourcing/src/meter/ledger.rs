@@ -46,6 +46,16 @@ pub struct Settled {
     pub volume: u64,
 }
 
+/// What the demand of an ordinary week is like.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Habits {
+    /// Bytes of the middle five minutes of each hour of the week, Thursday 0 h UTC first, as 1970 began.
+    pub hours: Vec<u64>,
+    /// How five minutes scatter around them, in thousandths: a few ratios as likely as each other.
+    pub scatter: Vec<u64>,
+}
+
 /// A node's month so far. Serialised as it stands, it survives a restart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -72,9 +82,9 @@ pub struct Ledger {
     pub demand: Vec<u64>,
     /// The month before: demands of five minutes that are as likely as each other, the highest first.
     pub profile: Vec<u64>,
-    /// The month before: bytes of an ordinary five minutes, for each hour of the week (Thursday 0 h UTC first,
-    /// as 1970 began); empty while no whole week is known.
-    pub habits: Vec<u64>,
+    /// What an ordinary week was like; `None` while no whole one is known.
+    #[serde(default)]
+    pub habits: Option<Habits>,
     /// What earlier sheets have fixed, by line.
     pub settled: BTreeMap<String, Settled>,
     /// What each line came to when this was written, with the volume it stands for.
@@ -129,7 +139,7 @@ impl Ledger {
             levels: BTreeMap::new(),
             demand: Vec::new(),
             profile: Vec::new(),
-            habits: Vec::new(),
+            habits: None,
             settled: BTreeMap::new(),
             billed: BTreeMap::new(),
             lines: BTreeMap::new(),

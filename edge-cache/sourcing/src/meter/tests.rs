@@ -27,6 +27,7 @@ fn terms(source: &str, bytes: &str, requests: &str, transit: &str) -> Terms {
         source: source.parse().expect("a name"),
         fixed: Price { picodollars_per_byte: 3, picodollars_per_request: 1_000_000 },
         deal: Deal { bytes: named(bytes), requests: named(requests), transit: named(transit) },
+        partial: false,
     }
 }
 
@@ -180,10 +181,13 @@ fn a_link_is_filled_to_the_level_that_pays() {
     assert_eq!(format!("{bill:.2}"), "9.07", "53.3 Mbit/s");
     meter.observe(now + 1, &readings(&[(link + GB / 2, 0), (cdn, 0)], 0));
     assert_eq!(meter.quotes(now + 1).allowances, [3 * GB / 2], "what is left of the slot");
-    // A crowded slot promises another one: it is thrown away.
-    meter.observe(now + 2, &readings(&[(link + 2 * GB, 0), (cdn + 3 * GB, 0)], 0));
-    meter.observe(now + SLOT_SECONDS, &readings(&[(link + 2 * GB, 0), (cdn + 3 * GB, 0)], 0));
-    assert_eq!(meter.quotes(now + SLOT_SECONDS).allowances, [u64::MAX]);
+    meter.observe(now + 240, &readings(&[(link + 2 * GB, 0), (cdn, 0)], 0));
+    assert_eq!(meter.quotes(now + 240).allowances, [0], "full, and it promises 2.5 GB");
+    meter.observe(now + 240, &readings(&[(link + 2 * GB, 0), (cdn + 2 * GB, 0)], 0));
+    assert_eq!(meter.quotes(now + 240).allowances, [u64::MAX], "a crowded slot is thrown away");
+    let next = now + SLOT_SECONDS;
+    meter.observe(next, &readings(&[(link + 2 * GB, 0), (cdn + 3 * GB, 0)], 0));
+    assert_eq!(meter.quotes(next).allowances, [2 * GB], "the next one is not crowded yet");
 }
 
 #[test]
@@ -191,17 +195,6 @@ fn a_link_without_an_alternative_takes_what_comes() {
     let mut meter = Meter::new(setup(SHEET, &[terms("parent", "", "", "transit.hub.10g")]), ledger());
     meter.observe(hour(30), &readings(&[(GB, 0)], 0));
     assert_eq!(meter.quotes(hour(30)).allowances, [u64::MAX]);
-}
-
-#[test]
-fn profiles_keep_the_shape_of_a_month() {
-    assert_eq!(points(&[]), Vec::<u64>::new());
-    assert_eq!(points(&[1, 3, 2]), [3, 2, 1]);
-    let many: Vec<u64> = (0..10_240).collect();
-    let profile = points(&many);
-    assert_eq!((profile.len(), profile[0], profile[511]), (512, 10_229, 9));
-    assert_eq!(since_first(&[0, 0, 5, 0, 7, 9]), [5, 0, 7], "the last slot still runs");
-    assert_eq!(since_first(&[0, 0]), Vec::<u64>::new());
 }
 
 #[test]

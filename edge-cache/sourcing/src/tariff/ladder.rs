@@ -90,6 +90,12 @@ impl Ladder {
         self.unit
     }
 
+    /// How much is free every month.
+    #[must_use]
+    pub fn free(&self) -> u64 {
+        self.free
+    }
+
     /// The price of one unit in the first step, before volume makes it cheaper.
     #[must_use]
     pub fn first(&self) -> Dollars {

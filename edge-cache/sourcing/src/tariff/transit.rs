@@ -44,46 +44,39 @@ pub fn mbps(level: u64) -> f64 {
 /// One in so many of the slots that may be thrown away is kept for what nobody expects.
 const RESERVE: u64 = 10;
 
-/// What the rest of a month is expected to bring.
+/// A link in the middle of a month.
 #[derive(Debug, Clone, Copy)]
 pub struct Ahead<'a> {
-    /// Demands of a slot that are as likely as each other, the highest first.
+    /// Demands of a slot of the rest that are as likely as each other, the highest first.
     pub demand: &'a [u64],
+    /// What it carried in the slots that are over, the highest first.
+    pub carried: &'a [u64],
     /// Slots that are left.
     pub slots: u64,
     /// Slots of the whole month.
     pub month: u64,
-    /// Slots that may still be thrown away.
-    pub bursts: u64,
-    /// The level that is paid already.
-    pub floor: u64,
 }
 
 impl Ahead<'_> {
-    /// Slots to throw away for demand that is expected. The rest is for premieres that nobody told us of; it
-    /// shrinks as the month passes.
-    fn planned_bursts(&self) -> u64 {
+    /// The level that is paid already.
+    #[must_use]
+    pub fn paid(&self) -> u64 {
+        self.carried.get(discarded(self.month) as usize).copied().unwrap_or_default()
+    }
+
+    /// Slots that may still be thrown away at a level.
+    #[must_use]
+    pub fn bursts(&self, level: u64) -> u64 {
+        let above = self.carried.partition_point(|carried| *carried > level) as u64;
+        discarded(self.month).saturating_sub(above)
+    }
+
+    /// The likely demands that the discarded slots will take. Some slots are left for premieres that nobody told
+    /// us of, fewer as the month passes.
+    fn burst_points(&self, level: u64) -> usize {
         let reserve = discarded(self.month) / RESERVE * self.slots / self.month.max(1);
-        self.bursts.saturating_sub(reserve)
-    }
-
-    /// The likely demands that the discarded slots will take.
-    fn burst_points(&self) -> usize {
-        let points = self.demand.len() as u64;
-        let burst = self.planned_bursts().min(self.slots).saturating_mul(points);
-        burst.checked_div(self.slots).unwrap_or_default() as usize
-    }
-
-    /// The demand from which on a slot is worth throwing away: among those that are expected to be the
-    /// highest, or higher than anything that is expected.
-    fn burst_from(&self) -> Option<u64> {
-        let highest = self.demand.first().copied();
-        match (self.bursts, self.burst_points()) {
-            (0, _) => None,
-            (bursts, _) if bursts >= self.slots => Some(0),
-            (_, 0) => highest.map(|highest| highest + highest / 10),
-            (_, points) => self.demand.get(points - 1).copied(),
-        }
+        let planned = self.bursts(level).saturating_sub(reserve).min(self.slots);
+        planned.saturating_mul(self.demand.len() as u64).checked_div(self.slots).unwrap_or_default() as usize
     }
 }
 
@@ -91,37 +84,39 @@ impl Ahead<'_> {
 /// least. `elsewhere` says what so many bytes cost when they are bought elsewhere.
 #[must_use]
 pub fn level(ahead: &Ahead<'_>, per_mbps: Dollars, elsewhere: impl Fn(u64) -> Dollars) -> u64 {
-    let ordinary = &ahead.demand[ahead.burst_points().min(ahead.demand.len())..];
-    let (points, slots) = (ahead.demand.len().max(1) as u128, u128::from(ahead.slots));
-    // Of the demands above a candidate: how many there are, and their sum.
-    let (mut above, mut sum) = (0_u128, 0_u128);
-    let mut best = None;
-    let mut consider = |level: u64, above: u128, sum: u128| {
-        let overflow = (sum - above * u128::from(level)) * slots / points;
-        let cost = level_price(level, per_mbps) + elsewhere(u64::try_from(overflow).unwrap_or(u64::MAX));
-        if best.is_none_or(|(least, _)| cost < least) {
-            best = Some((cost, level));
-        }
+    let points = ahead.demand.len().max(1) as u128;
+    // The sum of the highest demands, by how many they are.
+    let sums: Vec<u128> = std::iter::once(0)
+        .chain(ahead.demand.iter().scan(0, |sum, demand| {
+            *sum += u128::from(*demand);
+            Some(*sum)
+        }))
+        .collect();
+    let cost = |level: u64| {
+        let above = ahead.demand.partition_point(|demand| *demand > level);
+        let burst = ahead.burst_points(level).min(above);
+        let over = sums[above] - sums[burst] - (above - burst) as u128 * u128::from(level);
+        let overflow = u64::try_from(over * u128::from(ahead.slots) / points).unwrap_or(u64::MAX);
+        level_price(level, per_mbps) + elsewhere(overflow)
     };
-    for demand in ordinary.iter().copied().take_while(|demand| *demand > ahead.floor) {
-        consider(demand, above, sum);
-        above += 1;
-        sum += u128::from(demand);
-    }
-    consider(ahead.floor, above, sum);
-    best.map_or(ahead.floor, |(_, level)| level)
+    let paid = ahead.paid();
+    let candidates = ahead.demand.iter().copied().filter(|demand| *demand > paid).chain([paid]);
+    candidates.min_by_key(|level| (cost(*level), *level)).unwrap_or(paid)
 }
 
-/// How many bytes a link that is filled to its floor may take in the slot that begins, when the one before
-/// brought `last`: its level, or everything when the slot may be one of those that are thrown away. That is so
-/// while nothing is known; when the slot promises to be among the highest; and when the level reaches up to
-/// those anyway, so that whatever exceeds it belongs to them.
+/// The demand from which on a slot is worth throwing away when a link is filled to a level: among the highest that
+/// are expected, or higher than all of them. `None` when there is nothing left to throw away.
 #[must_use]
-pub fn allowance(ahead: &Ahead<'_>, last: u64) -> u64 {
-    let level = ahead.floor;
-    let unknown = ahead.demand.is_empty() && ahead.bursts > 0;
-    let burst = ahead.burst_from().is_some_and(|from| last >= from || level >= from - from / 20);
-    if unknown || burst { u64::MAX } else { level }
+pub fn burst_from(ahead: &Ahead<'_>, level: u64) -> Option<u64> {
+    match (ahead.bursts(level), ahead.burst_points(level)) {
+        (0, _) => None,
+        (bursts, _) if bursts >= ahead.slots || ahead.demand.is_empty() => Some(0),
+        (_, 0) => ahead.demand.first().map(|highest| highest + highest / 10),
+        // Up to a level near them whatever exceeds it belongs to them.
+        (_, points) => {
+            ahead.demand.get(points - 1).copied().filter(|from| level < from - from / 20).or(Some(0))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -157,10 +152,14 @@ mod tests {
         (0..100).map(|at_slot| at(if at_slot < 3 { 10_000 } else { 1_000 - 10 * at_slot })).collect()
     }
 
+    fn ahead<'a>(demand: &'a [u64], carried: &'a [u64]) -> Ahead<'a> {
+        Ahead { demand, carried, slots: 8_640, month: 8_640 }
+    }
+
     #[test]
     fn the_level_weighs_the_link_against_the_rest() {
         let demand = demand();
-        let ahead = Ahead { demand: &demand, slots: 8_640, month: 8_640, bursts: 432, floor: 0 };
+        let ahead = ahead(&demand, &[]);
         let level_at = |per_mbps, per_gb: u64| {
             let elsewhere = |bytes: u64| Dollars::from_picodollars(i128::from(bytes) * i128::from(per_gb));
             level(&ahead, usd(per_mbps), elsewhere)
@@ -170,47 +169,50 @@ mod tests {
         // One Mbit/s more pays when it is used in k slots of 37.5 MB: k x 37.5 MB x 0.005 > 1 dollar, k > 5333.
         let dear = level_at("1", 5);
         assert!((at(350)..=at(360)).contains(&dear), "{}", mbps(dear));
-        let paid = Ahead { floor: at(600), ..ahead };
+        let carried = vec![at(600); 433];
+        let paid = Ahead { carried: &carried, ..ahead };
         assert_eq!(level(&paid, usd("1"), |_| Dollars::ZERO), at(600), "what is paid is paid");
+        let begun = Ahead { carried: &carried[1..], ..ahead };
+        assert_eq!(level(&begun, usd("1"), |_| Dollars::ZERO), 0, "all of it can still be thrown away");
     }
 
     #[test]
     fn the_highest_slots_are_thrown_away() {
         let demand = demand();
-        let ahead = Ahead { demand: &demand, slots: 8_640, month: 8_640, bursts: 432, floor: at(500) };
-        assert_eq!(allowance(&ahead, at(10_000)), u64::MAX, "one of the highest");
-        assert_eq!(allowance(&ahead, at(900)), at(500));
-        let full = Ahead { floor: at(9_600), ..ahead };
-        assert_eq!(allowance(&full, at(900)), u64::MAX, "no gap between the level and the highest");
-        let none = Ahead { bursts: 0, ..ahead };
-        assert_eq!(allowance(&none, at(10_000)), at(500));
-        let few = Ahead { bursts: 90, ..ahead };
-        assert_eq!(allowance(&few, at(10_000)), at(500), "the last ones are for what nobody expects");
-        assert_eq!(allowance(&few, at(11_000)), u64::MAX);
-        let all = Ahead { slots: 100, bursts: 100, ..ahead };
-        assert_eq!(allowance(&all, 0), u64::MAX, "more to throw away than is left");
-        let unknown = Ahead { demand: &[], ..ahead };
-        assert_eq!(allowance(&unknown, at(900)), u64::MAX, "while nothing is known");
+        let fresh = ahead(&demand, &[]);
+        assert_eq!(burst_from(&fresh, at(500)), Some(at(970)), "three peaks and one more of a hundred");
+        assert_eq!(burst_from(&fresh, at(960)), Some(0), "no gap between the level and the highest");
+        let carried = vec![at(700); 432];
+        let used_up = ahead(&demand, &carried);
+        assert_eq!((used_up.bursts(at(500)), burst_from(&used_up, at(500))), (0, None));
+        assert_eq!(used_up.bursts(at(700)), 432, "what stays below the level is none of them");
+        let few = ahead(&demand, &carried[..380]);
+        assert_eq!(burst_from(&few, at(500)), Some(at(11_000)), "the last ones are for what nobody expects");
+        let all = Ahead { slots: 400, ..fresh };
+        assert_eq!(burst_from(&all, at(500)), Some(0), "more to throw away than is left");
+        assert_eq!(burst_from(&ahead(&[], &[]), at(500)), Some(0), "while nothing is known");
     }
 
     proptest! {
         #[test]
         fn no_level_among_the_demands_is_cheaper(
             mut demand in proptest::collection::vec(0u64..at(5_000), 1..40),
-            bursts in 0u64..100, per_mbps in 1u64..5_000, per_gb in 0i128..200, floor in 0u64..at(3_000)
+            mut carried in proptest::collection::vec(0u64..at(5_000), 0..600),
+            per_mbps in 1u64..5_000, per_gb in 0i128..200
         ) {
             demand.sort_unstable_by(|a, b| b.cmp(a));
-            let ahead = Ahead { demand: &demand, slots: 1_000, month: 8_640, bursts, floor };
+            carried.sort_unstable_by(|a, b| b.cmp(a));
+            let ahead = Ahead { demand: &demand, carried: &carried, slots: 1_000, month: 8_640 };
             let per_mbps = Dollars::whole(1).share(per_mbps, 1_000);
             let elsewhere = |bytes: u64| Dollars::from_picodollars(i128::from(bytes) * per_gb);
-            let chosen = level(&ahead, per_mbps, elsewhere);
-            let ordinary = &demand[ahead.burst_points()..];
+            let (chosen, floor) = (level(&ahead, per_mbps, elsewhere), billed_level(&carried, 8_640));
             let cost = |level: u64| {
+                let ordinary = &demand[ahead.burst_points(level).min(demand.len())..];
                 let over: u128 = ordinary.iter().map(|d| u128::from(d.saturating_sub(level))).sum();
                 level_price(level, per_mbps) + elsewhere((over * 1_000 / demand.len() as u128) as u64)
             };
             prop_assert!(chosen >= floor);
-            for other in ordinary.iter().copied().filter(|d| *d > floor).chain([floor]) {
+            for other in demand.iter().copied().filter(|d| *d > floor).chain([floor]) {
                 prop_assert!(cost(chosen) <= cost(other));
             }
         }
