@@ -164,6 +164,16 @@ impl Meter {
         }
     }
 
+    /// Goes on under another sheet from this moment on: what was bought so far stays at the price it was bought for, even if
+    /// the new sheet calls itself by the old one's version. The sources are the same, in the same order.
+    pub fn reprice(&mut self, setup: Setup, now: u64) {
+        let mut ledger = self.ledger(now);
+        ledger.settled = std::mem::take(&mut ledger.billed);
+        ledger.sheet.clone_from(&setup.sheet);
+        let last = std::mem::take(&mut self.last);
+        *self = Self { last, ..Self::new(setup, ledger) };
+    }
+
     /// Takes new readings at this moment (Unix seconds). What came since the last ones belongs to it.
     pub fn observe(&mut self, now: u64, readings: &Readings) {
         // A clock that was set back does not reopen a month.

@@ -4,11 +4,12 @@
 mod file;
 mod metrics;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use engine::Engine;
+use media::Digest;
 use prometheus::Registry;
 use sourcing::account::{Account, Deal, Terms};
 use sourcing::meter::{Baselines, Count, Ledger, Meter, Readings, Setup};
@@ -19,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use self::metrics::{CostMetrics, Scrape};
+use self::metrics::{CostMetrics, Scrape, SheetAge};
 use crate::clock;
 use crate::config::{Config, CostConfig};
 
@@ -31,8 +32,11 @@ const MAX_SHEET_LEN: u64 = 4 * 1024 * 1024;
 const EXPLAINED_LEN: u64 = 4_000_000;
 
 /// What the files of the configuration say about money: checked, nothing started.
+#[derive(Clone)]
 pub(crate) struct Prices {
     sheet: Sheet,
+    /// Of the file that it was read from.
+    digest: Digest,
     config: CostConfig,
     deals: Vec<(SourceId, Deal)>,
     baselines: Baselines,
@@ -49,15 +53,36 @@ impl Prices {
     }
 
     fn check(cost: &CostConfig, config: &Config) -> Result<Self, Vec<String>> {
-        let sheet = read_sheet(&cost.sheet).map_err(|problem| vec![problem])?;
+        let file = read_sheet(&cost.sheet).map_err(|problem| vec![problem])?;
         let deals =
             config.source.iter().filter_map(|source| Some((source.id().clone(), source.deal()?.clone())));
-        let deals: Vec<(SourceId, Deal)> = deals.collect();
+        Self::of(file, cost, deals.collect())
+    }
+
+    /// The same configuration with what stands in the file now; `None` when that has not changed.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    fn renewed(&self) -> Result<Option<Self>, Vec<String>> {
+        let (text, digest) = read_sheet(&self.config.sheet).map_err(|problem| vec![problem])?;
+        if digest == self.digest {
+            return Ok(None);
+        }
+        Self::of((text, digest), &self.config, self.deals.clone()).map(Some)
+    }
+
+    fn of(
+        (text, digest): (String, Digest),
+        cost: &CostConfig,
+        deals: Vec<(SourceId, Deal)>,
+    ) -> Result<Self, Vec<String>> {
+        let named = |error| vec![format!("{}: {error}", cost.sheet.display())];
+        let sheet = Sheet::parse(&text).map_err(named)?;
         let terms = deals.iter().map(|(id, deal)| terms(id.clone(), deal.clone()));
         let account = Account::new(&sheet, &terms.collect::<Vec<_>>());
         let baselines = Baselines::new(&sheet, &cost.baseline);
         match (account, baselines) {
-            (Ok(_), Ok(baselines)) => Ok(Self { sheet, config: cost.clone(), deals, baselines }),
+            (Ok(_), Ok(baselines)) => Ok(Self { sheet, digest, config: cost.clone(), deals, baselines }),
             (account, baselines) => {
                 let mut problems = account.err().unwrap_or_default();
                 let key = |problem| format!("baseline.{problem}");
@@ -85,14 +110,15 @@ fn terms(source: SourceId, deal: Deal) -> Terms {
     Terms { source, fixed: sourcing::Price::default(), deal, partial: false }
 }
 
-fn read_sheet(path: &Path) -> Result<Sheet, String> {
+fn read_sheet(path: &Path) -> Result<(String, Digest), String> {
     let named = |problem: String| format!("{}: {problem}", path.display());
     let length = std::fs::metadata(path).map_err(|error| named(error.to_string()))?.len();
     if length > MAX_SHEET_LEN {
         return Err(named(format!("{length} bytes are no price sheet")));
     }
     let text = std::fs::read_to_string(path).map_err(|error| named(error.to_string()))?;
-    Sheet::parse(&text).map_err(|error| named(error.to_string()))
+    let digest = Digest::of(text.as_bytes());
+    Ok((text, digest))
 }
 
 /// The running meter.
@@ -129,12 +155,12 @@ impl Cost {
         ledger.price_region.clone_from(&config.price_region);
         tell(prices, now);
         let meter = Arc::new(Mutex::new(Meter::new(setup, ledger)));
+        let seen = Arc::new(Mutex::new(SheetAge::of(prices, now)));
         let scrape = Scrape {
             meter: Arc::clone(&meter),
             sources: Arc::clone(sources),
             engine: engine.clone(),
-            sheet_age_days: prices.sheet.age_days(prices.ids(), now),
-            since: now,
+            sheet: Arc::clone(&seen),
         };
         let metrics = CostMetrics::register(scrape, registry).map_err(|error| error.to_string())?;
         let clerk = Clerk {
@@ -143,8 +169,9 @@ impl Cost {
             engine: engine.clone(),
             policy: Policy::default(),
             metrics,
-            path: config.ledger.clone(),
-            save_every: config.save_every,
+            prices: prices.clone(),
+            sheet: seen,
+            refused: None,
             held: None,
         };
         let (orders, heard) = mpsc::channel(4);
@@ -226,8 +253,10 @@ struct Clerk {
     engine: Engine,
     policy: Policy,
     metrics: CostMetrics,
-    path: PathBuf,
-    save_every: Duration,
+    prices: Prices,
+    sheet: Arc<Mutex<SheetAge>>,
+    /// Why the file's newest text is not in force: told once.
+    refused: Option<String>,
     /// What had been delivered when another process got the file.
     held: Option<u64>,
 }
@@ -236,7 +265,8 @@ impl Clerk {
     async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut saved = Instant::now();
+        let (mut saved, mut looked) = (Instant::now(), Instant::now());
+        let CostConfig { save_every, look_every, .. } = self.prices.config;
         loop {
             tokio::select! {
                 biased;
@@ -246,9 +276,13 @@ impl Clerk {
                 },
                 _ = ticks.tick() => self.tick(),
             }
-            if saved.elapsed() >= self.save_every {
+            if saved.elapsed() >= save_every {
                 self.save().await;
                 saved = Instant::now();
+            }
+            if !look_every.is_zero() && looked.elapsed() >= look_every {
+                self.look_at_the_sheet().await;
+                looked = Instant::now();
             }
         }
         self.tick();
@@ -291,12 +325,49 @@ impl Clerk {
         }
     }
 
+    /// Puts a changed sheet in force. One that makes no sense is told, and the last good one stays.
+    async fn look_at_the_sheet(&mut self) {
+        let prices = self.prices.clone();
+        let looked = tokio::task::spawn_blocking(move || prices.renewed()).await;
+        let renewed = match looked.unwrap_or_else(|error| Err(vec![error.to_string()])) {
+            Ok(None) => return self.refused = None,
+            Ok(Some(prices)) => setup(&prices, &self.sources.report()).map(|setup| (prices, setup)),
+            Err(problems) => Err(problems),
+        };
+        match renewed {
+            Ok((prices, setup)) => self.put_in_force(prices, setup),
+            Err(problems) => self.refuse(problems.join("; ")),
+        }
+    }
+
+    fn put_in_force(&mut self, prices: Prices, setup: Setup) {
+        // What was bought until now was bought at the old prices.
+        self.tick();
+        let now = clock::unix_seconds();
+        tell(&prices, now);
+        self.meter.lock().unwrap_or_else(PoisonError::into_inner).reprice(setup, now);
+        *self.sheet.lock().unwrap_or_else(PoisonError::into_inner) = SheetAge::of(&prices, now);
+        (self.prices, self.refused) = (prices, None);
+        self.metrics.sheet_reloaded(true);
+        self.tick();
+    }
+
+    fn refuse(&mut self, problem: String) {
+        if self.refused.as_ref() == Some(&problem) {
+            return;
+        }
+        let in_force = self.prices.sheet.version();
+        tracing::error!(problem, in_force, "the changed price sheet makes no sense; the last good one stays");
+        self.metrics.sheet_reloaded(false);
+        self.refused = Some(problem);
+    }
+
     async fn save(&self) {
         if self.held.is_some() {
             return;
         }
         let ledger = self.meter.lock().unwrap_or_else(PoisonError::into_inner).ledger(clock::unix_seconds());
-        let path = self.path.clone();
+        let path = self.prices.config.ledger.clone();
         let written = tokio::task::spawn_blocking(move || file::write(&path, &ledger)).await;
         match written {
             Ok(Ok(())) => {}
@@ -307,6 +378,7 @@ impl Clerk {
 
     fn failed(&self, error: &dyn std::fmt::Display) {
         self.metrics.write_failed();
-        tracing::error!(path = %self.path.display(), %error, "the cost ledger cannot be written");
+        let path = self.prices.config.ledger.display();
+        tracing::error!(%path, %error, "the cost ledger cannot be written");
     }
 }

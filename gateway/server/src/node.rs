@@ -9,7 +9,8 @@ use std::time::Duration;
 use control_api::TokenVerifier;
 use engine::{Engine, Load};
 use front::{Admin, AdminParts, Debugging, Drained, Front, FrontParts, Inheritance, Listening, Readiness};
-use peer::{Link, Neighbour};
+use media::index::PublicKey;
+use peer::{Identity, Link, Neighbour};
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
 use serde::Serialize;
 use sourcing::{Offer, SourceId, Sources, SourcingConfig};
@@ -83,6 +84,44 @@ impl Stage {
     }
 }
 
+/// The rooms between the disks and the viewers.
+struct Cache {
+    store: Arc<SegmentStore>,
+    link: Option<Arc<Link>>,
+    shelf: Option<Arc<Shelf>>,
+    sources: Arc<Sources>,
+    engine: Engine,
+}
+
+impl Cache {
+    async fn open(
+        config: &Config,
+        (identity, mut offers, index_keys): (Option<Identity>, Vec<Offer>, Vec<PublicKey>),
+        registry: &Registry,
+    ) -> Result<Self, StartError> {
+        let store =
+            SegmentStore::open(&config.store, Vec::new(), registry).await.map_err(in_room("store"))?;
+        let load = Arc::<Load>::default();
+        let link = match (&config.peer, &identity) {
+            (Some(peer), Some(identity)) => {
+                Some(Arc::new(link(peer, identity, (&store, &load), registry).await?))
+            }
+            _ => None,
+        };
+        offers.extend(config.peer.iter().zip(&link).flat_map(|(peer, link)| peer_offers(peer, link)));
+        let shelf = config.shelf.as_ref().map(open_shelf).transpose()?;
+        if let Some(shelf) = &shelf {
+            offers = with_shelf(shelf, offers);
+        }
+        let sources =
+            Sources::new(seeded(&config.sourcing), offers, registry).map_err(in_room("sourcing"))?;
+        let (kept, bought) = (Arc::clone(&store), Arc::clone(&sources));
+        let engine = Engine::new(config.engine.clone(), kept, bought, index_keys, load, registry);
+        let engine = engine.map_err(in_room("engine"))?;
+        Ok(Self { store, link, shelf, sources, engine })
+    }
+}
+
 impl Node {
     /// Starts every room, the outermost last: no viewer is accepted before the cache is recovered. The admin
     /// listener is the exception, so that a supervisor can watch a long recovery; but not in a takeover, where the
@@ -97,7 +136,7 @@ impl Node {
             index_keys,
             tls,
             identity,
-            mut offers,
+            offers,
             admin_key,
             debug_key,
             prices,
@@ -122,25 +161,8 @@ impl Node {
         });
         let first = if inheritance.is_empty() { start_admin.take() } else { None };
         let early = first.map(|start| start(inheritance)).transpose()?;
-        let store =
-            SegmentStore::open(&config.store, Vec::new(), &registry).await.map_err(in_room("store"))?;
-        let load = Arc::<Load>::default();
-        let link = match (&config.peer, &identity) {
-            (Some(peer), Some(identity)) => {
-                Some(Arc::new(link(peer, identity, (&store, &load), &registry).await?))
-            }
-            _ => None,
-        };
-        offers.extend(config.peer.iter().zip(&link).flat_map(|(peer, link)| peer_offers(peer, link)));
-        let shelf = config.shelf.as_ref().map(open_shelf).transpose()?;
-        if let Some(shelf) = &shelf {
-            offers = with_shelf(shelf, offers);
-        }
-        let sources =
-            Sources::new(seeded(&config.sourcing), offers, &registry).map_err(in_room("sourcing"))?;
-        let (kept, bought) = (Arc::clone(&store), Arc::clone(&sources));
-        let engine = Engine::new(config.engine.clone(), kept, bought, index_keys, load, &registry);
-        let engine = engine.map_err(in_room("engine"))?;
+        let cache = Cache::open(config, (identity, offers, index_keys), &registry).await?;
+        let Cache { store, link, shelf, sources, engine } = cache;
         purger.begin(&engine, shelf.as_ref());
         let probes = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sources).probe()));
         explainer.begin(&engine, &sources);

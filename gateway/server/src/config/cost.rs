@@ -13,6 +13,10 @@ use sourcing::tariff::Dollars;
 pub(crate) struct CostConfig {
     /// The price sheet; default `prices.toml`.
     pub(crate) sheet: PathBuf,
+    /// How often the sheet's file is looked at; default 30 s. A changed one is in force at once, if it makes sense. 0: it is
+    /// read at the start only.
+    #[serde(with = "media::human_duration")]
+    pub(crate) look_every: Duration,
     /// Where this node stands, for metrics and reports; default `default`.
     pub(crate) site: String,
     /// Whose list prices it is compared with, for metrics and reports; default `us`.
@@ -39,6 +43,7 @@ impl Default for CostConfig {
     fn default() -> Self {
         Self {
             sheet: PathBuf::from("prices.toml"),
+            look_every: Duration::from_secs(30),
             site: "default".to_owned(),
             price_region: "us".to_owned(),
             nodes: 1,
@@ -71,6 +76,8 @@ impl CostConfig {
         require(self.usd_per_month >= Dollars::ZERO, "usd_per_month: must not be negative");
         let often = Duration::from_secs(1)..=Duration::from_secs(3_600);
         require(often.contains(&self.save_every), "save_every: 1s to 1h");
+        let look = self.look_every.is_zero() || self.look_every >= Duration::from_secs(1);
+        require(look, "look_every: at least 1s, or 0s for never");
         problems
     }
 }

@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use engine::Engine;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{Gauge, GaugeVec, IntCounter, IntGaugeVec, Opts, Registry};
+use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
 use sourcing::Sources;
 use sourcing::meter::{Bill, Ledger, Meter};
 use sourcing::tariff::transit::mbps;
 
+use super::Prices;
 use crate::clock;
 
 /// Where the figures come from.
@@ -17,16 +18,33 @@ pub(super) struct Scrape {
     pub(super) meter: Arc<Mutex<Meter>>,
     pub(super) sources: Arc<Sources>,
     pub(super) engine: Engine,
-    /// The age of the oldest price in use, in days, at `since`.
-    pub(super) sheet_age_days: Option<u64>,
+    pub(super) sheet: Arc<Mutex<SheetAge>>,
+}
+
+/// How old the prices in force are.
+pub(super) struct SheetAge {
+    /// The age of the oldest one in use, in days, at `since`.
+    days: Option<u64>,
     /// Unix seconds.
-    pub(super) since: u64,
+    since: u64,
+}
+
+impl SheetAge {
+    pub(super) fn of(prices: &Prices, now: u64) -> Self {
+        Self { days: prices.sheet.age_days(prices.ids(), now), since: now }
+    }
+
+    fn at(&self, now: u64) -> f64 {
+        let passed = now.saturating_sub(self.since) / 86_400;
+        self.days.map_or(0.0, |days| (days + passed) as f64)
+    }
 }
 
 /// What is counted when it happens.
 pub(super) struct CostMetrics {
     order_changes: IntCounter,
     write_failures: IntCounter,
+    reloads: IntCounterVec,
 }
 
 impl CostMetrics {
@@ -37,14 +55,24 @@ impl CostMetrics {
         )?;
         let write_failures =
             IntCounter::new("weir_cost_ledger_write_failures_total", "Ledgers that could not be written")?;
+        let reloads = Opts::new("weir_cost_sheet_reloads_total", "Changed price sheets that were read");
+        let reloads = IntCounterVec::new(reloads, &["result"])?;
+        for result in ["in-force", "refused"] {
+            reloads.with_label_values(&[result]);
+        }
+        registry.register(Box::new(reloads.clone()))?;
         registry.register(Box::new(order_changes.clone()))?;
         registry.register(Box::new(write_failures.clone()))?;
         registry.register(Box::new(Derived { families: Families::new()?, scrape }))?;
-        Ok(Self { order_changes, write_failures })
+        Ok(Self { order_changes, write_failures, reloads })
     }
 
     pub(super) fn order_changed(&self) {
         self.order_changes.inc();
+    }
+
+    pub(super) fn sheet_reloaded(&self, in_force: bool) {
+        self.reloads.with_label_values(&[if in_force { "in-force" } else { "refused" }]).inc();
     }
 
     pub(super) fn write_failed(&self) {
@@ -65,6 +93,7 @@ struct Families {
     link_p95: GaugeVec,
     plan_used: GaugeVec,
     sheet_age: Gauge,
+    sheet: IntGaugeVec,
 }
 
 const PLACE: &[&str] = &["source", "site", "price_region"];
@@ -105,10 +134,15 @@ impl Families {
             )?,
             plan_used: float("weir_cost_plan_used_ratio", "Used of what a plan includes", &["plan"])?,
             sheet_age: Gauge::new("weir_cost_sheet_age_days", "Days since the oldest price in use was seen")?,
+            sheet: int(
+                "weir_cost_sheet_info",
+                "1 for the version of the price sheet in force",
+                &["version"],
+            )?,
         })
     }
 
-    fn all(&self) -> [&dyn Collector; 11] {
+    fn all(&self) -> [&dyn Collector; 12] {
         [
             &self.bytes,
             &self.requests,
@@ -121,6 +155,7 @@ impl Families {
             &self.link_p95,
             &self.plan_used,
             &self.sheet_age,
+            &self.sheet,
         ]
     }
 
@@ -132,6 +167,8 @@ impl Families {
             self.bytes.with_label_values(&place).set(gauge(count.bytes));
             self.requests.with_label_values(&place).set(gauge(count.requests));
         }
+        self.sheet.reset();
+        self.sheet.with_label_values(&[ledger.sheet.as_str()]).set(1);
         self.delivered.with_label_values(&[site, region]).set(gauge(ledger.delivered.bytes));
     }
 
@@ -173,8 +210,7 @@ impl Derived {
             let marginal = families.marginal.with_label_values(&[report.id.as_str()]);
             marginal.set(report.asking.byte.usd_per_billion());
         }
-        let passed = now.saturating_sub(self.scrape.since) / 86_400;
-        families.sheet_age.set(self.scrape.sheet_age_days.map_or(0.0, |age| (age + passed) as f64));
+        families.sheet_age.set(self.scrape.sheet.lock().unwrap_or_else(PoisonError::into_inner).at(now));
     }
 }
 

@@ -321,6 +321,43 @@ fn the_month_is_metered_across_restarts_and_crashes() {
 }
 
 #[test]
+fn a_changed_price_sheet_is_in_force_and_a_bad_one_is_not() {
+    let package = Package::new();
+    let cost = "[source.tariff]\nbytes = \"bunny.volume\"\n[cost]\nlook_every = \"1s\"\n";
+    let dir = world(&package, cost);
+    let file = dir.path().join("gateway.toml");
+    let priced = fs::read_to_string(&file).expect("read").replace("usd_per_gb = \"0.085\"", "");
+    fs::write(&file, priced).expect("written");
+    let good = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/prices.toml");
+    let text = fs::read_to_string(good).expect("the project's sheet");
+    let sheet = dir.path().join("data/prices.toml");
+    fs::write(&sheet, &text).expect("written");
+    let node = Node::start(dir.path());
+    let (token, film) = (package.token("bbb", 600), package.everything());
+    for (path, bytes) in &film {
+        assert!(node.get(&format!("/p/{token}/{path}")).body == *bytes, "{path}: other bytes");
+    }
+    let spent = || figure(&node, r#"weir_cost_usd_mtd{line="bunny.volume"}"#);
+    let marginal = || figure(&node, r#"weir_cost_marginal_usd_per_gb{source="packages"}"#);
+    let (before, price) = (spent(), marginal());
+    assert!(before > 0.0 && price > 0.0);
+
+    let reloads = |result| node.metric(&format!("weir_cost_sheet_reloads_total{{result=\"{result}\"}}"));
+    fs::write(&sheet, text.replacen("upto = \"51200 GiB\"", "upto = \"512 GiB\"", 1)).expect("written");
+    until("the bad sheet is refused", || (reloads("refused") == 1).then_some(()));
+    assert!(node.log().contains("overlaps the tier before it"), "{}", node.log());
+    assert_eq!((spent(), marginal()), (before, price), "the last good one stays");
+
+    let (at, tenfold) = (text.find("\"bunny.volume\"").expect("the entry"), text.clone());
+    let dearer = tenfold[at..].replacen("usd = \"0.005\"", "usd = \"0.05\"", 1);
+    fs::write(&sheet, format!("{}{dearer}", &tenfold[..at])).expect("written");
+    until("the new sheet is in force", || (reloads("in-force") == 1).then_some(()));
+    until("its price is posted", || (marginal() > price * 9.0).then_some(()));
+    assert!((spent() - before).abs() < 1e-12, "what was bought stays at its price");
+    assert_eq!(reloads("refused"), 1, "a bad text is told once");
+}
+
+#[test]
 fn a_bad_price_sheet_is_told_with_its_line() {
     let package = Package::new();
     let dir = world(&package, "[cost]\n[cost.baseline]\nvolume = \"nobody\"\n");
