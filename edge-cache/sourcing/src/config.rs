@@ -177,7 +177,7 @@ impl Default for UrgencyConfig {
 pub struct ProbeConfig {
     /// Whether probes are sent at all; default true. Without them a viewer's transfer tries a source that rested.
     pub enabled: bool,
-    /// A source that was not asked for so long is probed; default 30 s. 0: never.
+    /// A source that was not asked for so long, while others were, is probed; default 30 s. 0: never.
     #[serde(with = "media::human_duration")]
     pub idle: Duration,
 }

@@ -178,15 +178,16 @@ impl Health {
         }
     }
 
-    /// When a probe should try it, if probes are sent since `since`; `None` while that is not for a probe to do.
+    /// When a probe should try it, if probes are sent since `since`; `None` while that is not for a probe to do. Nobody is
+    /// probed for being idle unless something was bought since it was heard: a node that buys nothing asks nothing.
     #[must_use]
-    pub fn probe_due(&self, since: Instant, idle: Duration) -> Option<Instant> {
-        let waited = |pause: Duration| self.heard.unwrap_or(since).max(since) + pause;
+    pub fn probe_due(&self, since: Instant, bought: Instant, idle: Duration) -> Option<Instant> {
+        let heard = self.heard.unwrap_or(since).max(since);
         match self.standing {
             Standing::Open { until } => (!self.distrusted).then_some(until),
             Standing::HalfOpen => None,
-            Standing::Closed if self.failures > 0 => Some(waited(DOUBT)),
-            Standing::Closed => (!idle.is_zero()).then(|| waited(idle)),
+            Standing::Closed if self.failures > 0 => Some(heard + DOUBT),
+            Standing::Closed => (!idle.is_zero() && bought > heard + DOUBT).then(|| heard + idle),
         }
     }
 

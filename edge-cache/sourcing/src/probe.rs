@@ -68,10 +68,10 @@ impl Sources {
 
     /// Whom to probe now, and when the next one is due.
     fn due(&self, since: Instant, now: Instant, asked: &HashSet<usize>) -> (Vec<usize>, Instant) {
-        let idle = self.config.probe.idle;
-        let others = (0..self.known.len()).filter(|index| self.sample().is_some() && !asked.contains(index));
-        let times =
-            others.filter_map(|index| Some((index, self.known[index].health().probe_due(since, idle)?)));
+        let Some(bought) = self.sampled() else { return (Vec::new(), now + LOOK_AGAIN) };
+        let due = |index: usize| self.known[index].health().probe_due(since, bought, self.config.probe.idle);
+        let others = (0..self.known.len()).filter(|index| !asked.contains(index));
+        let times = others.filter_map(|index| Some((index, due(index)?)));
         let (due, later): (Vec<_>, Vec<_>) = times.partition(|(_, at)| *at <= now);
         let next = later.into_iter().map(|(_, at)| at).min().unwrap_or(now + LOOK_AGAIN);
         (due.into_iter().map(|(index, _)| index).collect(), next)

@@ -308,6 +308,11 @@ impl Sources {
         self.sample.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(want, _)| want.clone())
     }
 
+    /// When the sample was taken: at most 10 s before the newest delivery.
+    pub(crate) fn sampled(&self) -> Option<Instant> {
+        self.sample.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(_, at)| *at)
+    }
+
     /// Something is being delivered: from now on probes may ask for its beginning.
     pub(crate) fn remember(&self, want: &Want) {
         let now = Instant::now();

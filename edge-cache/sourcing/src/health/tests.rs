@@ -194,16 +194,22 @@ fn patience_follows_what_was_seen_within_its_bounds() {
 fn probes_are_due_when_nobody_else_asks() {
     let (now, idle) = (Instant::now(), secs(30));
     let mut health = Health::default();
-    assert_eq!(health.probe_due(now, idle), Some(now + idle), "never asked");
+    let later = now + secs(5);
+    assert_eq!(health.probe_due(now, later, idle), Some(now + idle), "never asked");
     health.delivered(now);
-    assert_eq!(health.probe_due(now, idle), Some(now + idle));
-    assert_eq!(health.probe_due(now, Duration::ZERO), None);
+    assert_eq!(health.probe_due(now, later, idle), Some(now + idle));
+    assert_eq!(health.probe_due(now, now, idle), None, "nothing was bought since");
+    assert_eq!(health.probe_due(now, later, Duration::ZERO), None);
     health.failed(now, &setback(Reason::Cut, false), &config());
-    assert_eq!(health.probe_due(now, idle), Some(now + secs(1)), "in doubt");
+    assert_eq!(health.probe_due(now, later, idle), Some(now + secs(1)), "in doubt");
     (0..2).for_each(|_| health.failed(now, &setback(Reason::Cut, false), &config()));
-    assert_eq!(health.probe_due(now, idle), Some(rest_until(&health)));
+    assert_eq!(health.probe_due(now, later, idle), Some(rest_until(&health)));
     health.failed(now, &setback(Reason::Corrupt, false), &config());
-    assert_eq!((health.probe_due(now, idle), health.is_distrusted()), (None, true), "bytes must be checked");
+    assert_eq!(
+        (health.probe_due(now, later, idle), health.is_distrusted()),
+        (None, true),
+        "bytes must be checked"
+    );
 }
 
 #[test]

@@ -172,10 +172,14 @@ async fn a_source_that_nobody_asks_is_probed_and_one_that_lied_is_not() {
     let _probes = tokio::spawn(Arc::clone(&sources).probe());
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert_eq!(idle.asked_from().len(), 0, "there is nothing to ask for yet");
-    buy(&sources, of_segment()).await.expect("delivers");
-    tokio::time::sleep(Duration::from_secs(100)).await;
+    for _ in 0..10 {
+        buy(&sources, of_segment()).await.expect("delivers");
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
     assert_eq!(idle.asked_from().len(), 4, "at once, because it is long due, and every 30 s");
-    assert_eq!(metric(&registry, "weir_sourcing_probes_total{result=\"answered\",source=\"idle\"}"), 4);
+    tokio::time::sleep(Duration::from_secs(1_000)).await;
+    assert!(idle.asked_from().len() <= 5 && cheap.asked_from().len() <= 11, "who buys nothing asks nothing");
+    assert!(metric(&registry, "weir_sourcing_probes_total{result=\"answered\",source=\"idle\"}") >= 4);
     assert_eq!(liar.asked_from().len(), 1, "its bytes must be checked before it is in use again");
 }
 
