@@ -13,6 +13,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use sourcing::meter::{FORMAT, Ledger};
 use sourcing::tariff::{Month, Sheet};
 
+use self::log::PaidBy;
 use self::model::{Build, Fallback, Fill, Hosting, Millionths, Workload};
 use self::report::Section;
 use crate::clock;
@@ -42,9 +43,10 @@ pub(crate) struct Report {
     /// A node's access log instead; may be repeated
     #[arg(long, value_name = "FILE", conflicts_with = "ledger")]
     access_log: Vec<PathBuf>,
-    /// With access logs: the price of a source's bytes, `s3=aws.egress.internet.us`; may be repeated
-    #[arg(long = "source", value_name = "NAME=PRICE", value_parser = named_price, requires = "access_log")]
-    sources: Vec<(String, String)>,
+    /// With access logs: the price of a source's bytes, and perhaps of its requests,
+    /// `s3=aws.egress.internet.us,aws.s3.req.standard.get`; may be repeated
+    #[arg(long = "source", value_name = "NAME=PRICE[,PRICE]", value_parser = named_price, requires = "access_log")]
+    sources: Vec<PaidBy>,
     /// Which month, like 2026-11 [default: the last one there is]
     #[arg(long)]
     month: Option<Month>,
@@ -239,10 +241,14 @@ fn in_file(path: &Path, problem: impl std::fmt::Display) -> Error {
     Error::Cost(format!("{}: {problem}", path.display()))
 }
 
-fn named_price(text: &str) -> Result<(String, String), String> {
-    let (source, price) =
+fn named_price(text: &str) -> Result<PaidBy, String> {
+    let (source, prices) =
         text.split_once('=').ok_or("expected NAME=PRICE, such as s3=aws.egress.internet.us")?;
-    Ok((source.to_owned(), price.to_owned()))
+    let (bytes, requests) = match prices.split_once(',') {
+        Some((bytes, requests)) => (bytes, Some(requests.to_owned())),
+        None => (prices, None),
+    };
+    Ok(PaidBy { source: source.to_owned(), bytes: bytes.to_owned(), requests })
 }
 
 /// The prices that should be looked at, as lines of a list; empty when none should.

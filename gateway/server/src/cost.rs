@@ -4,11 +4,13 @@
 mod file;
 mod metrics;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use engine::Engine;
+use front::AccessSink;
 use media::Digest;
 use prometheus::Registry;
 use sourcing::account::{Account, Deal, Terms};
@@ -142,8 +144,8 @@ impl Cost {
     /// The ledger's file cannot be read, the metrics exist already, or a source's price makes no sense.
     pub(crate) fn start(
         prices: &Prices,
-        sources: &Arc<Sources>,
-        engine: &Engine,
+        (sources, engine): (&Arc<Sources>, &Engine),
+        bought: BoughtLines,
         registry: &Registry,
     ) -> Result<Self, String> {
         let setup = setup(prices, &sources.report()).map_err(|problems| problems.join("; "))?;
@@ -172,6 +174,7 @@ impl Cost {
             prices: prices.clone(),
             sheet: seen,
             refused: None,
+            bought,
             held: None,
         };
         let (orders, heard) = mpsc::channel(4);
@@ -246,6 +249,35 @@ fn readings(sources: &Sources, engine: &Engine) -> Readings {
     }
 }
 
+/// Lines of the access log that say what was bought: with them a bill can be worked out anew from logs alone, also of bytes
+/// that were bought for nobody.
+pub(crate) struct BoughtLines {
+    node: String,
+    access: Arc<dyn AccessSink>,
+    /// What was told so far, by source in their order.
+    told: Vec<Count>,
+}
+
+impl BoughtLines {
+    pub(crate) fn new(node: &str, access: &Arc<dyn AccessSink>) -> Self {
+        Self { node: node.to_owned(), access: Arc::clone(access), told: Vec::new() }
+    }
+
+    /// Tells what came since the last line; nothing if nothing did. A line for which there is no room is told with the
+    /// next one.
+    fn write(&mut self, now: u64, reports: &[SourceReport]) {
+        self.told.resize(reports.len(), Count::default());
+        let count = |report: &SourceReport| Count { bytes: report.bytes, requests: report.requests };
+        let news =
+            reports.iter().zip(&self.told).map(|(report, told)| (&report.id, count(report).since(*told)));
+        let news: BTreeMap<&SourceId, Count> = news.filter(|(_, count)| *count != Count::default()).collect();
+        let line = serde_json::json!({ "time": now, "node": self.node, "bought": news });
+        if !news.is_empty() && self.access.offer(line.to_string()) {
+            self.told = reports.iter().map(count).collect();
+        }
+    }
+}
+
 /// Reads counters, posts prices, writes the ledger.
 struct Clerk {
     meter: Arc<Mutex<Meter>>,
@@ -257,6 +289,7 @@ struct Clerk {
     sheet: Arc<Mutex<SheetAge>>,
     /// Why the file's newest text is not in force: told once.
     refused: Option<String>,
+    bought: BoughtLines,
     /// What had been delivered when another process got the file.
     held: Option<u64>,
 }
@@ -277,6 +310,7 @@ impl Clerk {
                 _ = ticks.tick() => self.tick(),
             }
             if saved.elapsed() >= save_every {
+                self.bought.write(clock::unix_seconds(), &self.sources.report());
                 self.save().await;
                 saved = Instant::now();
             }
@@ -286,6 +320,7 @@ impl Clerk {
             }
         }
         self.tick();
+        self.bought.write(clock::unix_seconds(), &self.sources.report());
         self.save().await;
         if let Some(before) = self.held {
             let delivered = self.engine.delivered().0.saturating_sub(before);

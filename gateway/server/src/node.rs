@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{Config, PeerConfig, ShelfConfig};
-use crate::cost::Cost;
+use crate::cost::{BoughtLines, Cost};
 use crate::explainer::Explainer;
 use crate::materials::Materials;
 use crate::purger::Purger;
@@ -166,9 +166,10 @@ impl Node {
         purger.begin(&engine, shelf.as_ref());
         let probes = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sources).probe()));
         explainer.begin(&engine, &sources);
-        let cost = prices.map(|prices| Cost::start(&prices, &sources, &engine, &registry)).transpose();
-        let cost = cost.map_err(in_room("cost"))?;
         let (access_log, access) = AccessLog::start(&config.access_log).map_err(in_room("access_log"))?;
+        let bought = BoughtLines::new(&config.node, &access);
+        let cost = prices.map(|prices| Cost::start(&prices, (&sources, &engine), bought, &registry));
+        let cost = cost.transpose().map_err(in_room("cost"))?;
         let parts = FrontParts {
             config: config.front.clone(),
             engine: engine.clone(),

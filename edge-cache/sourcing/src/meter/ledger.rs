@@ -25,7 +25,8 @@ pub struct Count {
 
 impl Count {
     /// What came since an earlier reading of the same counters.
-    pub(super) fn since(self, earlier: Self) -> Self {
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
         let bytes = self.bytes.saturating_sub(earlier.bytes);
         Self { bytes, requests: self.requests.saturating_sub(earlier.requests) }
     }

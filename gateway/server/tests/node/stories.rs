@@ -295,8 +295,11 @@ fn the_month_is_metered_across_restarts_and_crashes() {
     assert!((marginal - 0.005).abs() < 1e-9, "{marginal}");
     node.terminate();
     assert_eq!(node.wait().code(), Some(0));
-    let logged: u64 = access_lines(dir.path()).iter().filter_map(|line| line["bytes"].as_u64()).sum();
+    let lines = access_lines(dir.path());
+    let logged: u64 = lines.iter().filter_map(|line| line["bytes"].as_u64()).sum();
     assert_eq!(logged, bytes, "the access log says the same");
+    let told: u64 = lines.iter().filter_map(|line| line["bought"]["packages"]["bytes"].as_u64()).sum();
+    assert_eq!(told, once, "also of what was bought");
 
     // From memory nothing is bought; from disk neither. Then the process is killed, once it has written.
     let node = Node::start(dir.path());
