@@ -13,7 +13,6 @@ mod side;
 use std::hint::black_box;
 
 use media::Digest;
-use sourcing::health::Standing;
 use sourcing::planner::{Asking, Candidate, Need, Plan};
 use sourcing::tariff::Rate;
 use tokio::time::Instant;
@@ -94,19 +93,13 @@ const DECISIONS: usize = 20_000;
 fn decisions(side: Side) -> Sample {
     let now = Instant::now();
     let candidate = |at: usize| Candidate {
-        asking: Asking {
-            byte: Rate::picodollars((at as u64 * 37) % 11 * 9),
-            request: Rate::picodollars(400_000),
-        },
-        standing: Standing::Closed,
         first_byte: Some(std::time::Duration::from_millis((at as u64 * 53) % 300)),
-        pace: None,
         slow: at == 4,
         favourite: at == 1,
-        rests: 0,
-        throttled: false,
-        tried: false,
-        absent: false,
+        ..Candidate::new(Asking {
+            byte: Rate::picodollars((at as u64 * 37) % 11 * 9),
+            request: Rate::picodollars(400_000),
+        })
     };
     let candidates: Vec<Candidate> = (0..CANDIDATES).map(candidate).collect();
     let mut plan = Plan::with_capacity(CANDIDATES);

@@ -126,18 +126,7 @@ impl Buyer<'_> {
             } else {
                 Standing::Closed
             };
-            Candidate {
-                asking: Asking { byte, request: price.request },
-                standing,
-                first_byte: None,
-                pace: None,
-                slow: false,
-                favourite: false,
-                rests: 0,
-                throttled: false,
-                tried: false,
-                absent: false,
-            }
+            Candidate { standing, ..Candidate::new(Asking { byte, request: price.request }) }
         });
         let candidates: Vec<Candidate> = candidates.collect();
         self.plan.decide(now, &candidates, Need::bytes(SEGMENT));

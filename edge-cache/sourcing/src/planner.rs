@@ -86,6 +86,25 @@ pub struct Candidate {
     pub absent: bool,
 }
 
+impl Candidate {
+    /// A source in use of which nothing is known but its price.
+    #[must_use]
+    pub const fn new(asking: Asking) -> Self {
+        Self {
+            asking,
+            standing: Standing::Closed,
+            first_byte: None,
+            pace: None,
+            slow: false,
+            favourite: false,
+            rests: 0,
+            throttled: false,
+            tried: false,
+            absent: false,
+        }
+    }
+}
+
 /// What a fetch needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Need {

@@ -4,7 +4,6 @@
 use tokio::time::Instant;
 
 use super::*;
-use crate::health::Standing;
 use crate::planner::{Asking, Candidate, Need, plan};
 use crate::tariff::{Gb, GiB};
 
@@ -210,18 +209,7 @@ fn volume(account: &Account, used: u64, ahead: u64) -> Volume {
 fn order(prices: &[SourcePrice]) -> Vec<usize> {
     let candidates: Vec<Candidate> = prices
         .iter()
-        .map(|price| Candidate {
-            asking: Asking { byte: price.byte, request: price.request },
-            standing: Standing::Closed,
-            first_byte: None,
-            pace: None,
-            slow: false,
-            favourite: false,
-            rests: 0,
-            throttled: false,
-            tried: false,
-            absent: false,
-        })
+        .map(|price| Candidate::new(Asking { byte: price.byte, request: price.request }))
         .collect();
     plan(Instant::now(), &candidates, Need::bytes(SEGMENT)).iter().map(|choice| choice.index).collect()
 }

@@ -7,18 +7,8 @@ use super::*;
 const MB: u64 = 1_000_000;
 
 fn at(price: u64, latency_ms: u64) -> Candidate {
-    Candidate {
-        asking: Asking { byte: Rate::picodollars(price), request: Rate::ZERO },
-        standing: Standing::Closed,
-        first_byte: Some(Duration::from_millis(latency_ms)),
-        pace: None,
-        slow: false,
-        favourite: false,
-        rests: 0,
-        throttled: false,
-        tried: false,
-        absent: false,
-    }
+    let asking = Asking { byte: Rate::picodollars(price), request: Rate::ZERO };
+    Candidate { first_byte: Some(Duration::from_millis(latency_ms)), ..Candidate::new(asking) }
 }
 
 fn open(now: Instant, rest_secs: u64) -> Standing {
