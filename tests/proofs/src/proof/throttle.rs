@@ -22,7 +22,8 @@ const CROWD_WITH_ANOTHER: f64 = 3.0;
 const CROWD_ALONE: f64 = 1.2;
 /// Alone for no longer than what it serves at once makes up for: then a viewer need not wait for long.
 const SECONDS_ALONE: f64 = 5.0;
-/// Refusals that the gateway may collect, in percent of its viewers.
+/// Refusals that the gateway may collect, in percent of its viewers; and as many as the bucket serves in a second while it
+/// finds out what that is.
 const REFUSED_PERCENT: usize = 10;
 
 pub(super) async fn run(stage: &Stage, facts: &mut Facts) -> Outcome {
@@ -57,11 +58,11 @@ fn tell(facts: &mut Facts, name: &str, crowd: &Crowd, attempts: usize, refused: 
     let viewers = crowd.visits.len();
     facts.add(crowd.is_served(), &format!("{name}: viewers served whole and right"), &crowd.tally);
     facts.note(&format!("{name}: first byte"), spread(&crowd.waits()));
-    let limit = viewers * REFUSED_PERCENT / 100;
+    let limit = viewers * REFUSED_PERCENT / 100 + EACH_SECOND as usize;
     let figure = format!("{refused} for {viewers} viewers (limit {limit})");
     facts.add(refused <= limit, &format!("{name}: SlowDown heard"), figure);
     // Beside its segment, one viewer in a while needs a page of digests.
-    let limit = viewers + viewers * REFUSED_PERCENT * 2 / 100;
+    let limit = viewers + viewers * REFUSED_PERCENT * 2 / 100 + EACH_SECOND as usize;
     let figure = format!("{attempts} for {viewers} viewers (limit {limit})");
     facts.add(attempts <= limit, &format!("{name}: questions to the origins"), figure);
 }
