@@ -22,7 +22,8 @@ use crate::config::{
 };
 use crate::cost::Prices;
 use crate::sources::{
-    Complaints, DirectorySource, HttpOptions, HttpSource, S3Options, S3Source, Signer, Signing, refusals, tls,
+    Complaints, DirectorySource, HttpOptions, HttpSource, KeyRing, S3Options, S3Source, Signer, Signing,
+    refusals, tls,
 };
 
 /// The longest file that is read as a key, a certificate or a header value.
@@ -210,13 +211,18 @@ fn roots(config: &HttpConfig) -> Result<RootCertStore, String> {
 }
 
 fn signing(config: &CloudFrontConfig) -> Result<Signing, String> {
-    let path = &config.private_key;
-    let signer = Signer::from_pem(&config.key_pair_id, &read(path)?).map_err(about(path))?;
+    let signer = |id: &str, path: &Path| Signer::from_pem(id, &read(path)?).map_err(about(path));
+    let later = config.later_key.iter().map(|key| {
+        let from = key.valid_from().ok_or("later_key.valid_from is no moment")?;
+        Ok((from, signer(&key.key_pair_id, &key.private_key)?))
+    });
+    let later = later.collect::<Result<Vec<_>, String>>()?;
+    let keys = KeyRing::new(signer(&config.key_pair_id, &config.private_key)?, later);
     let lifetime = config.lifetime.as_secs();
     Ok(match config.policy {
-        SigningPolicy::Canned => Signing::Canned { signer, lifetime },
+        SigningPolicy::Canned => Signing::Canned { keys, lifetime },
         SigningPolicy::Wildcard => Signing::Wildcard {
-            signer,
+            keys,
             lifetime,
             source_ip: config.source_ip.clone(),
             current: Mutex::default(),

@@ -10,7 +10,7 @@ mod s3;
 mod shelf;
 
 pub(crate) use self::answer::is_object_name;
-pub(crate) use self::cloudfront_sign::Signer;
+pub(crate) use self::cloudfront_sign::{KeyRing, Signer};
 pub(crate) use self::directory::DirectorySource;
 pub(crate) use self::http::{HttpOptions, HttpSource, Signing, tls};
 pub(crate) use self::refusal::{Complaints, refusals};

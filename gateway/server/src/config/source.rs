@@ -147,6 +147,9 @@ pub(crate) struct CloudFrontConfig {
     pub(crate) key_pair_id: String,
     /// The private key in PEM, RSA or ECDSA P-256.
     pub(crate) private_key: PathBuf,
+    /// Keys that take over at a moment; none by default.
+    #[serde(default)]
+    pub(crate) later_key: Vec<LaterKey>,
     /// `wildcard` (the default) or `canned`.
     #[serde(default)]
     pub(crate) policy: SigningPolicy,
@@ -160,6 +163,26 @@ pub(crate) struct CloudFrontConfig {
 
 fn lifetime() -> Duration {
     Duration::from_secs(3_600)
+}
+
+/// `[[source.cloudfront.later_key]]`: the newest key that is valid signs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LaterKey {
+    /// The id of the public key in CloudFront.
+    pub(crate) key_pair_id: String,
+    /// The private key in PEM, RSA or ECDSA P-256.
+    pub(crate) private_key: PathBuf,
+    /// From when it signs, like `2026-12-01T00:00:00Z`.
+    valid_from: String,
+}
+
+impl LaterKey {
+    /// From when it signs, in Unix seconds.
+    pub(crate) fn valid_from(&self) -> Option<u64> {
+        let moment = humantime::parse_rfc3339(&self.valid_from).ok()?;
+        moment.duration_since(std::time::UNIX_EPOCH).ok().map(|passed| passed.as_secs())
+    }
 }
 
 /// What one signature opens.
@@ -207,8 +230,8 @@ impl SourceConfig {
             Self::Directory(directory) => vec![&mut directory.path],
             Self::S3(s3) => s3.access_key_file.iter_mut().chain(&mut s3.secret_key_file).collect(),
             Self::Http(http) => {
-                let key = http.cloudfront.as_mut().map(|cloudfront| &mut cloudfront.private_key);
-                http.ca_file.iter_mut().chain(key).chain(http.header_files.values_mut()).collect()
+                let keys = http.cloudfront.iter_mut().flat_map(CloudFrontConfig::paths_mut);
+                http.ca_file.iter_mut().chain(keys).chain(http.header_files.values_mut()).collect()
             }
         }
     }
@@ -282,9 +305,19 @@ impl HttpConfig {
 }
 
 impl CloudFrontConfig {
+    fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let later = self.later_key.iter_mut().map(|key| &mut key.private_key);
+        std::iter::once(&mut self.private_key).chain(later)
+    }
+
     fn check(&self, require: &mut dyn FnMut(bool, &str)) {
-        let id = !self.key_pair_id.is_empty() && self.key_pair_id.bytes().all(|b| b.is_ascii_alphanumeric());
-        require(id, "cloudfront.key_pair_id: letters and digits");
+        let good = |id: &str| !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric());
+        require(good(&self.key_pair_id), "cloudfront.key_pair_id: letters and digits");
+        for key in &self.later_key {
+            require(good(&key.key_pair_id), "cloudfront.later_key.key_pair_id: letters and digits");
+            let moment = "cloudfront.later_key.valid_from: a moment like 2026-12-01T00:00:00Z";
+            require(key.valid_from().is_some(), moment);
+        }
         let lifetime = (Duration::from_secs(60)..=Duration::from_secs(7 * 86_400)).contains(&self.lifetime);
         require(lifetime, "cloudfront.lifetime: 1m to 7days");
         let ip = self.source_ip.is_none() || self.policy == SigningPolicy::Wildcard;

@@ -55,6 +55,10 @@ const NONSENSE: &str = r#"
         private_key = "k.pem"
         policy = "canned"
         source_ip = "192.0.2.0/24"
+        [[source.cloudfront.later_key]]
+        key_pair_id = ""
+        private_key = "l.pem"
+        valid_from = "tomorrow"
         [peer]
         listen = "127.0.0.1:0"
         cert = "c"
@@ -87,6 +91,8 @@ fn every_problem_is_told_at_once_with_its_key() {
         "source.twice.url:",
         "source.twice.header_files:",
         "source.twice.cloudfront.key_pair_id:",
+        "source.twice.cloudfront.later_key.key_pair_id:",
+        "source.twice.cloudfront.later_key.valid_from:",
         "source.twice.cloudfront.source_ip:",
         "source.twice.tariff.bytes:",
         "source.twice.tariff.requests:",
@@ -101,7 +107,7 @@ fn every_problem_is_told_at_once_with_its_key() {
         let told = problems.iter().filter(|problem| problem.starts_with(key)).count();
         assert_eq!(told, 1, "{key} in {problems:#?}");
     }
-    assert_eq!(problems.len(), 22, "{problems:#?}");
+    assert_eq!(problems.len(), 24, "{problems:#?}");
 }
 
 #[test]

@@ -48,6 +48,33 @@ pub(crate) struct Signer {
     key: Key,
 }
 
+/// The keys of one distribution, each from a moment on: the newest that is valid signs. While keys are changed the
+/// distribution's key group trusts both.
+pub(crate) struct KeyRing {
+    /// Used before any other is valid.
+    first: Signer,
+    /// With the Unix seconds from which they are used, in that order.
+    later: Vec<(u64, Signer)>,
+}
+
+impl KeyRing {
+    pub(crate) fn new(first: Signer, mut later: Vec<(u64, Signer)>) -> Self {
+        later.sort_by_key(|(from, _)| *from);
+        Self { first, later }
+    }
+
+    /// The key to sign with at a moment.
+    pub(crate) fn at(&self, now: u64) -> &Signer {
+        let valid = self.later.iter().rev().find(|(from, _)| *from <= now);
+        valid.map_or(&self.first, |(_, signer)| signer)
+    }
+
+    /// When the next key takes over.
+    pub(crate) fn next_change(&self, now: u64) -> Option<u64> {
+        self.later.iter().map(|(from, _)| *from).find(|from| *from > now)
+    }
+}
+
 enum Key {
     Rsa(Box<RsaKeyPair>),
     Ecdsa(Box<EcdsaKeyPair>),
@@ -241,6 +268,18 @@ mod tests {
             verify(&decode(&parameter(&query, "Policy")), &parameter(&query, "Signature"));
             assert_eq!(decode(&parameter(&query, "Policy")), custom_policy(&policy).as_bytes());
         }
+    }
+
+    #[test]
+    fn the_newest_key_that_is_valid_signs() {
+        let dir = tempfile::tempdir().expect("a directory");
+        openssl(dir.path(), &["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", "k.pem"]);
+        let pem = std::fs::read(dir.path().join("k.pem")).expect("the key");
+        let signer = |id| Signer::from_pem(id, &pem).expect("a key");
+        let ring = KeyRing::new(signer("OLD"), vec![(300, signer("NEWEST")), (200, signer("NEW"))]);
+        let id = |now| ring.at(now).key_pair_id.clone();
+        assert_eq!([0, 199, 200, 299, 300, 999].map(id), ["OLD", "OLD", "NEW", "NEW", "NEWEST", "NEWEST"]);
+        assert_eq!([0, 200, 300].map(|now| ring.next_change(now)), [Some(200), Some(300), None]);
     }
 
     #[test]

@@ -315,5 +315,9 @@ async fn static_headers_and_signatures_are_sent() {
     let first = query(1_000).await;
     assert!(first.starts_with("Policy="), "{first}");
     assert_eq!(query(2_799).await, first, "one signature serves until half its life");
-    assert_ne!(query(2_800).await, first, "and is renewed then");
+    let second = query(2_800).await;
+    assert_ne!(second, first, "and is renewed then");
+    assert_eq!(query(2_999).await, second);
+    let third = query(3_000).await;
+    assert!(third.contains("Key-Pair-Id=K3D5EWEUDCCXON"), "another key took over at once: {third}");
 }

@@ -20,7 +20,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use sourcing::{BoxFuture, Opened, Reason, Source, SourceError, SourceId, SourceKind, Want};
 
 use super::answer::{Answer, checked_name, exact, fault, judge, refusal};
-use super::cloudfront_sign::{Policy, SignError, Signer};
+use super::cloudfront_sign::{KeyRing, Policy, SignError};
 use super::refusal::{Cause, Complaints, Facts, cause, code, retry_after, skew};
 use crate::entropy;
 
@@ -48,15 +48,15 @@ pub(crate) struct HttpOptions {
 pub(crate) enum Signing {
     /// Each URL alone.
     Canned {
-        /// The key.
-        signer: Signer,
+        /// The keys.
+        keys: KeyRing,
         /// How long each URL is good for, in seconds.
         lifetime: u64,
     },
-    /// Everything below the base URL with one signature, renewed at half its life.
+    /// Everything below the base URL with one signature, renewed at half its life and when another key takes over.
     Wildcard {
-        /// The key.
-        signer: Signer,
+        /// The keys.
+        keys: KeyRing,
         /// How long a signature is good for, in seconds.
         lifetime: u64,
         /// The client network it is good for.
@@ -195,16 +195,18 @@ impl Source for HttpSource {
 impl Signing {
     fn query(&self, base: &str, url: &str, now: u64) -> Result<String, SignError> {
         match self {
-            Self::Canned { signer, lifetime } => signer.canned(&entropy::system(), url, now + lifetime),
-            Self::Wildcard { signer, lifetime, source_ip, current } => {
+            Self::Canned { keys, lifetime } => keys.at(now).canned(&entropy::system(), url, now + lifetime),
+            Self::Wildcard { keys, lifetime, source_ip, current } => {
                 let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some((query, _)) = current.as_ref().filter(|(_, renew_at)| now < *renew_at) {
                     return Ok(query.clone());
                 }
                 let (resource, expires) = (format!("{base}/*"), now + lifetime);
                 let policy = Policy { resource, expires, starts: None, source_ip: source_ip.clone() };
-                let query = signer.custom(&entropy::system(), &policy)?;
-                *current = Some((query.clone(), now + lifetime / 2));
+                let query = keys.at(now).custom(&entropy::system(), &policy)?;
+                let half = now + lifetime / 2;
+                let renew_at = keys.next_change(now).map_or(half, |change| change.min(half));
+                *current = Some((query.clone(), renew_at));
                 Ok(query)
             }
         }

@@ -18,7 +18,8 @@ use sourcing::Source;
 use super::World;
 use super::origin::Origin;
 use crate::sources::{
-    Complaints, DirectorySource, HttpOptions, HttpSource, S3Options, S3Source, Signer, Signing, refusals, tls,
+    Complaints, DirectorySource, HttpOptions, HttpSource, KeyRing, S3Options, S3Source, Signer, Signing,
+    refusals, tls,
 };
 
 pub(super) struct Directory {
@@ -106,12 +107,13 @@ impl Http {
     pub(super) async fn signed(wildcard: bool) -> Self {
         set_clock(1_000);
         let key = rcgen::KeyPair::generate().expect("a key").serialize_pem();
-        let signer = Signer::from_pem("K2JCJMDEHXQW5F", key.as_bytes()).expect("a signer");
+        let signer = |id| Signer::from_pem(id, key.as_bytes()).expect("a signer");
+        let keys = KeyRing::new(signer("K2JCJMDEHXQW5F"), vec![(3_000, signer("K3D5EWEUDCCXON"))]);
         let lifetime = 3_600;
         let signing = if wildcard {
-            Signing::Wildcard { signer, lifetime, source_ip: None, current: Mutex::default() }
+            Signing::Wildcard { keys, lifetime, source_ip: None, current: Mutex::default() }
         } else {
-            Signing::Canned { signer, lifetime }
+            Signing::Canned { keys, lifetime }
         };
         Self::new("http", Origin::start(None).await, RootCertStore::empty(), Some(signing))
     }
