@@ -3,7 +3,7 @@
 //! A carrier samples a link every five minutes, throws the highest twentieth of a month's samples away, and
 //! bills the highest that is left. So a byte costs nothing in a slot that stays below that level, nothing in
 //! one of the slots that are thrown away, and a lot in any other. What can be chosen is the level, and which
-//! slots to throw away; [`level`] and [`allowance`] choose from the demand that is expected.
+//! slots to throw away; [`level`] and the meter's allowance choose from the demand that is expected.
 
 use super::money::Dollars;
 
