@@ -247,8 +247,9 @@ impl Fetch {
     /// Waits for room, but not for long while there is another to ask.
     async fn permit(&self, index: usize, len: u64, is_last: bool) -> Option<Permit> {
         let known = &self.sources.known[index];
-        let soon = (Instant::now() + self.sources.config.permit_wait).min(self.answer_by);
-        let until = if is_last { self.answer_by } else { soon };
+        let config = &self.sources.config;
+        let wait = if is_last { config.first_byte_timeout } else { config.permit_wait };
+        let until = (Instant::now() + wait).min(self.answer_by);
         let permit = known.gate.enter(len, until).await;
         if permit.is_none() {
             let id = known.source.id();

@@ -283,7 +283,7 @@ async fn each_disk_is_taken_back_by_itself() {
     samples.iter().for_each(|sample| sample.insert_into(&node.store));
     node.store.detach().await;
     devices[0].fail_opens(Some(ErrorKind::Other));
-    assert!(node.store.attach().await.is_err());
+    node.store.attach().await.expect("a broken disk is offline, and no reason to wait");
     let found = || samples.iter().filter(|sample| !sample.find(&node.store).is_empty()).count();
     assert!((1..20).contains(&found()), "the second disk is back");
     let late = Sample::new(30, 0, 40_000);
