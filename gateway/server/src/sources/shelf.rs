@@ -242,21 +242,23 @@ mod tests {
         let (dir, shelf, packages) = world(10_000);
         let all =
             ["bbb/00000000000000ff", "bbb/0000000000000100", "bbb2/00000000000000ff", "abc/00000000000000aa"];
-        let fill = || async {
-            for package in all {
-                let index = format!("{package}/index.weir");
-                let tags = if package.starts_with("abc") { "..vendor-acme.." } else { ".." };
-                write(&dir, &index, tags.as_bytes());
-                assert!(read(&*packages, &index).await.is_ok());
-                until_kept(&shelf, &index).await;
-            }
-        };
         let left = || {
             let copies = copies(&dir.path().join("shelf")).expect("listed");
             let names = copies.iter().map(|copy| copy.path.file_name().expect("a name").to_owned());
             let mut names: Vec<_> = names.map(|name| name.into_string().expect("text")).collect();
             names.sort();
             names
+        };
+        // Only what is not there: a copy that is written again gets its name at a time that nobody knows.
+        let fill = || async {
+            let here = left();
+            for package in all.iter().filter(|package| !here.contains(&package.replace('/', "."))) {
+                let index = format!("{package}/index.weir");
+                let tags = if package.starts_with("abc") { "..vendor-acme.." } else { ".." };
+                write(&dir, &index, tags.as_bytes());
+                assert!(read(&*packages, &index).await.is_ok());
+                until_kept(&shelf, &index).await;
+            }
         };
         let [ff, hundred, bbb2, abc] =
             ["bbb.00000000000000ff", "bbb.0000000000000100", "bbb2.00000000000000ff", "abc.00000000000000aa"];
